@@ -1,0 +1,480 @@
+"""A cell applied along a sequence, and the layers around it.
+
+Sequences are time first: x (T, B, D). No gate equation stands here; every recurrent layer
+calls its cell once a step.
+"""
+
+from types import MappingProxyType
+
+import numpy as np
+
+from .cells import GRUCell, LSTMCell, RNNCell
+from .functions import check_dtype, check_float, check_ids, check_shape, check_size
+
+
+def _as_tuple(state):
+    return state if isinstance(state, tuple) else (state,)
+
+
+def _as_state(arrays):
+    return arrays if len(arrays) > 1 else arrays[0]
+
+
+def check_lengths(lengths, T, B):
+    """Return `lengths` as an integer array (B,) with values in 1 .. T, or raise.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `lengths` is not one integer a sequence, holds a NaN or leaves 1 .. T.
+    """
+    lengths = np.asarray(lengths)
+    if np.issubdtype(lengths.dtype, np.floating) and np.isnan(lengths).any():
+        raise ValueError(f"lengths: expected integers in 1..{T}, got NaN")
+    if not np.issubdtype(lengths.dtype, np.integer):
+        raise TypeError(f"lengths: expected an integer array, got dtype {lengths.dtype}")
+    check_shape(lengths, (B,), "lengths")
+    if lengths.min() < 1 or lengths.max() > T:
+        raise ValueError(
+            f"lengths: expected values in 1..{T}, got {lengths.min()}..{lengths.max()}"
+        )
+    return lengths
+
+
+def length_mask(lengths, T):
+    """True where a step is real: mask[t, b] = t < lengths[b].
+
+    Parameters
+    ----------
+    lengths : integer array (B,), values in 1 .. T
+    T : int, number of steps
+
+    Returns
+    -------
+    boolean array (T, B)
+    """
+    lengths = np.asarray(lengths)
+    return np.arange(T)[:, None] < check_lengths(lengths, T, len(np.atleast_1d(lengths)))[None, :]
+
+
+class Recurrent:
+    """A cell applied at every step of a batch of sequences.
+
+    `RNN`, `LSTM` and `GRU` are this class with their cell.
+
+    Attributes
+    ----------
+    params, grads : dict of str to array
+        The cell's own. `params` are live arrays: writing into them changes the layer.
+        `backward` overwrites `grads` with new arrays.
+    """
+
+    def __init__(self, cell):
+        self.cell = cell
+        self.input_size = cell.input_size
+        self.output_size = self.hidden_size = cell.hidden_size
+        self.dtype = cell.dtype
+        self._run = None
+
+    @property
+    def params(self):
+        return self.cell.params
+
+    @property
+    def grads(self):
+        return self.cell.grads
+
+    @property
+    def caches(self):
+        """The cell's cache of each step of the last `forward`, a list of T named tuples."""
+        return self._last_run()[0]
+
+    def forward(self, x, state=None, lengths=None):
+        """Run the cell over every step.
+
+        Parameters
+        ----------
+        x : array (T, B, D), floating
+        state : the cell's state, arrays (B, H), or None for zeros
+            (h, c) for an LSTM, h for an RNN or a GRU. Pass the state that an earlier call
+            returned to carry it over (truncated BPTT).
+        lengths : integer array (B,), or None
+            Number of real steps of each sequence, 1 .. T; what follows is padding. None
+            means that all T steps are real.
+
+        Returns
+        -------
+        hs : array (T, B, H)
+            h of every step; zero at padded steps.
+        state : as `state`, after each sequence's last real step
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong type, dtype, rank or shape, T or B is 0, or a
+            length is NaN or outside 1 .. T. The layer is then as it was before the call.
+        """
+        x = check_float(x, self.dtype, "x")
+        check_shape(x, (None, None, self.input_size), "x")
+        T, B, _ = x.shape
+        if T == 0 or B == 0:
+            raise ValueError(f"x: expected at least one step and one sequence, got shape {x.shape}")
+        mask = None
+        if lengths is not None:
+            mask = length_mask(check_lengths(lengths, T, B), T)[:, :, None]
+            x = np.where(mask, x, 0)  # so that even a NaN in the padding cannot leak
+        if state is None:
+            state = self.cell.zero_state(B)
+        state = _as_state(self.cell.check_state(state, B))
+        hs = np.zeros((T, B, self.hidden_size), self.dtype)
+        caches = []
+        for t in range(T):
+            new, cache = self.cell.step(x[t], state)
+            hs[t] = _as_tuple(new)[0]
+            if mask is not None:
+                hs[t] *= mask[t]
+                new = _select(mask[t], new, state)
+            state = new
+            caches.append(cache)
+        self._run = caches, mask
+        return hs, _as_state(tuple(a.copy() for a in _as_tuple(state)))
+
+    def backward(self, dhs, dstate=None):
+        """Back-propagate through every step of the last `forward` (BPTT; Werbos, 1990).
+
+        Parameters
+        ----------
+        dhs : array (T, B, H), or None for zeros
+            Gradient of the loss with respect to `hs`. What stands at padded steps is
+            ignored.
+        dstate : as the state, or None for zeros
+            Gradient of the loss with respect to the returned state.
+
+        Returns
+        -------
+        dx : array (T, B, D), zero at padded steps
+        dstate0 : as the state, gradient with respect to the initial state
+
+        Raises
+        ------
+        RuntimeError
+            If there was no `forward`.
+        TypeError, ValueError
+            If an argument has the wrong type, dtype or shape; `grads` are then untouched.
+
+        Notes
+        -----
+        The pass reads the parameters as they are now: run `forward` again after an update.
+        Calling it twice gives the same gradients twice.
+        """
+        caches, mask = self._last_run()
+        T, (B, D) = len(caches), caches[0].x.shape
+        if dhs is None:
+            dhs = np.zeros((T, B, self.hidden_size), self.dtype)
+        dhs = check_float(dhs, self.dtype, "dhs")
+        check_shape(dhs, (T, B, self.hidden_size), "dhs")
+        if dstate is None:
+            dstate = self.cell.zero_state(B)
+        dstate = _as_state(self.cell.check_state(dstate, B, "dstate"))
+        self.cell.zero_grads()
+        dx = np.zeros((T, B, D), self.dtype)
+        for t in reversed(range(T)):
+            dh, *rest = _as_tuple(dstate)
+            into = _as_state((dh + dhs[t], *rest))
+            if mask is not None:
+                into = _select(mask[t], into, self.cell.zero_state(B))
+            dx[t], through = self.cell.step_backward(into, caches[t])
+            if mask is not None:
+                through = _select(mask[t], through, dstate)
+            dstate = through
+        return dx, dstate
+
+    def _last_run(self):
+        if self._run is None:
+            raise RuntimeError("backward: call forward first")
+        return self._run
+
+
+def _select(mask, a, b):
+    """Take state `a` where mask (B, 1) is True, else state `b`."""
+    pairs = zip(_as_tuple(a), _as_tuple(b), strict=True)
+    return _as_state(tuple(np.where(mask, p, q) for p, q in pairs))
+
+
+class RNN(Recurrent):
+    """Layer of `RNNCell`: see `Recurrent` for `forward` and `backward`. The state is h."""
+
+    def __init__(self, input_size, hidden_size, *, rng, dtype=np.float64):
+        super().__init__(RNNCell(input_size, hidden_size, rng=rng, dtype=dtype))
+
+
+class LSTM(Recurrent):
+    """Layer of `LSTMCell`: see `Recurrent` for `forward` and `backward`. The state is (h, c)."""
+
+    def __init__(self, input_size, hidden_size, *, rng, dtype=np.float64):
+        super().__init__(LSTMCell(input_size, hidden_size, rng=rng, dtype=dtype))
+
+
+class GRU(Recurrent):
+    """Layer of `GRUCell`: see `Recurrent` for `forward` and `backward`. The state is h."""
+
+    def __init__(self, input_size, hidden_size, *, rng, dtype=np.float64, reset_after=True):
+        cell = GRUCell(input_size, hidden_size, rng=rng, dtype=dtype, reset_after=reset_after)
+        super().__init__(cell)
+
+
+class _Container:
+    """Parameters and gradients of named sub-layers, as `name.key`."""
+
+    def _named(self):
+        raise NotImplementedError
+
+    @property
+    def params(self):
+        """Read-only mapping to the sub-layers' live arrays: write into the arrays."""
+        return self._merged("params")
+
+    @property
+    def grads(self):
+        """Read-only mapping to the sub-layers' gradients."""
+        return self._merged("grads")
+
+    def _merged(self, what):
+        return MappingProxyType(
+            {
+                f"{name}.{key}": array
+                for name, layer in self._named()
+                for key, array in getattr(layer, what).items()
+            }
+        )
+
+
+class Stacked(_Container):
+    """Layers on top of each other: each reads the hidden states of the one below.
+
+    Parameters
+    ----------
+    layers : sequence of `Recurrent` or `Bidirectional`, bottom first
+
+    The state is a list with one state a layer. Keys of `params`: "0.W_x", "1.W_x", ...
+
+    Raises
+    ------
+    ValueError
+        If there is no layer, or a layer's input size is not the output size of the one
+        below.
+    """
+
+    def __init__(self, layers):
+        self.layers = list(layers)
+        if not self.layers:
+            raise ValueError("layers: expected at least one layer, got none")
+        for k, (below, above) in enumerate(zip(self.layers, self.layers[1:], strict=False)):
+            if above.input_size != below.output_size:
+                raise ValueError(
+                    f"layers[{k + 1}]: expected input_size {below.output_size}, "
+                    f"got {above.input_size}"
+                )
+        self.input_size = self.layers[0].input_size
+        self.output_size = self.layers[-1].output_size
+        self.dtype = self.layers[0].dtype
+
+    def _named(self):
+        return [(str(k), layer) for k, layer in enumerate(self.layers)]
+
+    def _states(self, state, name):
+        if state is None:
+            return [None] * len(self.layers)
+        if not isinstance(state, list | tuple) or len(state) != len(self.layers):
+            got = f"{len(state)}" if isinstance(state, list | tuple) else type(state).__name__
+            raise ValueError(f"{name}: expected {len(self.layers)} layer states, got {got}")
+        return list(state)
+
+    def forward(self, x, state=None, lengths=None):
+        """As `Recurrent.forward`, with x (T, B, D) and hs (T, B, output_size) of the top."""
+        states = self._states(state, "state")
+        finals = []
+        for layer, s in zip(self.layers, states, strict=True):
+            x, final = layer.forward(x, s, lengths)
+            finals.append(final)
+        return x, finals
+
+    def backward(self, dhs, dstate=None):
+        """As `Recurrent.backward`; `dhs` is for the top layer, `dstate` one entry a layer."""
+        dstates = self._states(dstate, "dstate")
+        d0 = [None] * len(self.layers)
+        for k in reversed(range(len(self.layers))):
+            dhs, d0[k] = self.layers[k].backward(dhs, dstates[k])
+        return dhs, d0
+
+
+class Bidirectional(_Container):
+    """Two layers over the same sequence, one of them from its end (Schuster & Paliwal, 1997).
+
+    hs[t] = [forward layer after steps 0 .. t, backward layer after steps last .. t]
+
+    Parameters
+    ----------
+    fwd, bwd : `Recurrent` layers with the same input size and dtype
+
+    The state is the tuple (forward layer's, backward layer's). With `lengths` the backward
+    layer starts at each sequence's last real step. Keys of `params`: "fwd.W_x", "bwd.W_x".
+
+    Raises
+    ------
+    ValueError
+        If the two layers differ in input size or dtype, or are the same object.
+    """
+
+    def __init__(self, fwd, bwd):
+        if fwd is bwd:
+            raise ValueError("bwd: expected a layer of its own, got the forward layer")
+        for what in ("input_size", "dtype"):
+            if getattr(fwd, what) != getattr(bwd, what):
+                raise ValueError(
+                    f"bwd: expected {what} {getattr(fwd, what)}, got {getattr(bwd, what)}"
+                )
+        self.fwd, self.bwd = fwd, bwd
+        self.input_size, self.dtype = fwd.input_size, fwd.dtype
+        self.output_size = fwd.output_size + bwd.output_size
+        self._order = None
+
+    def _named(self):
+        return [("fwd", self.fwd), ("bwd", self.bwd)]
+
+    @staticmethod
+    def _pair(state, name):
+        if state is None:
+            return None, None
+        if not isinstance(state, tuple | list) or len(state) != 2:
+            raise ValueError(f"{name}: expected a pair (forward state, backward state)")
+        return tuple(state)
+
+    def forward(self, x, state=None, lengths=None):
+        """As `Recurrent.forward`, with hs (T, B, H of fwd + H of bwd)."""
+        s_fwd, s_bwd = self._pair(state, "state")
+        x = check_float(x, self.dtype, "x")
+        check_shape(x, (None, None, self.input_size), "x")
+        T, B, _ = x.shape
+        if T and B:  # else the forward layer reports it
+            full = np.full(B, T) if lengths is None else check_lengths(lengths, T, B)
+            order = _reversal(full, T)
+            # Checked before either layer runs, so that an error leaves both as they were.
+            if s_bwd is not None:
+                self.bwd.cell.check_state(s_bwd, B, "state[1]")
+        hs_fwd, f_fwd = self.fwd.forward(x, s_fwd, lengths)
+        hs_bwd, f_bwd = self.bwd.forward(_reorder(x, order), s_bwd, lengths)
+        self._order = order
+        return np.concatenate([hs_fwd, _reorder(hs_bwd, order)], axis=2), (f_fwd, f_bwd)
+
+    def backward(self, dhs, dstate=None):
+        """As `Recurrent.backward`, with dhs (T, B, H of fwd + H of bwd)."""
+        if self._order is None:
+            raise RuntimeError("backward: call forward first")
+        d_fwd, d_bwd = self._pair(dstate, "dstate")
+        dhs_fwd = dhs_bwd = None
+        if dhs is not None:
+            dhs = check_float(dhs, self.dtype, "dhs")
+            check_shape(dhs, (*self._order.shape, self.output_size), "dhs")
+            dhs_fwd = dhs[:, :, : self.fwd.output_size]
+            dhs_bwd = _reorder(dhs[:, :, self.fwd.output_size :], self._order)
+        if d_bwd is not None:
+            self.bwd.cell.check_state(d_bwd, self._order.shape[1], "dstate[1]")
+        dx_fwd, d0_fwd = self.fwd.backward(dhs_fwd, d_fwd)
+        dx_bwd, d0_bwd = self.bwd.backward(dhs_bwd, d_bwd)
+        return dx_fwd + _reorder(dx_bwd, self._order), (d0_fwd, d0_bwd)
+
+
+def _reversal(lengths, T):
+    """Indices (T, B) that reverse each sequence's real steps and leave its padding in place."""
+    t = np.arange(T)[:, None]
+    return np.where(t < lengths, lengths - 1 - t, t)
+
+
+def _reorder(a, order):
+    """a[order[t, b], b] for a (T, B, ...): a reversal is its own inverse."""
+    return np.take_along_axis(a, order[:, :, None], axis=0)
+
+
+class Linear:
+    """Affine map of the last axis, y = x W + b.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    rng : numpy.random.Generator; W and b are drawn from U(-1/√in, 1/√in)
+    dtype : floating dtype
+
+    `params`: W (in, out), b (out,). `backward` overwrites `grads`.
+    """
+
+    def __init__(self, in_features, out_features, *, rng, dtype=np.float64):
+        self.in_features = check_size(in_features, "in_features")
+        self.out_features = check_size(out_features, "out_features")
+        self.dtype = check_dtype(dtype)
+        bound = 1 / np.sqrt(self.in_features)
+        self.params = {
+            "W": rng.uniform(-bound, bound, (in_features, out_features)).astype(self.dtype),
+            "b": rng.uniform(-bound, bound, out_features).astype(self.dtype),
+        }
+        self.grads = {name: np.zeros_like(p) for name, p in self.params.items()}
+        self._x = None
+
+    def forward(self, x):
+        """Return y (..., out) for x (..., in); ValueError if the last axis is not `in`."""
+        x = check_float(x, self.dtype, "x")
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(f"x: expected shape (..., {self.in_features}), got {x.shape}")
+        self._x = x
+        return x @ self.params["W"] + self.params["b"]
+
+    def backward(self, dy):
+        """Return dx (..., in) for dy (..., out), and set `grads`."""
+        if self._x is None:
+            raise RuntimeError("backward: call forward first")
+        dy = check_float(dy, self.dtype, "dy")
+        check_shape(dy, (*self._x.shape[:-1], self.out_features), "dy")
+        rows = dy.reshape(-1, self.out_features)
+        self.grads = {
+            "W": self._x.reshape(-1, self.in_features).T @ rows,
+            "b": rows.sum(axis=0),
+        }
+        return dy @ self.params["W"].T
+
+
+class Embedding:
+    """Table of vectors, y = W[ids]: the product of a one-hot row with W, without the product.
+
+    Parameters
+    ----------
+    num_embeddings : int, V
+    embedding_dim : int, E
+    rng : numpy.random.Generator; W is drawn from N(0, 1)
+    dtype : floating dtype
+
+    `params`: W (V, E). `backward` overwrites `grads`.
+    """
+
+    def __init__(self, num_embeddings, embedding_dim, *, rng, dtype=np.float64):
+        self.num_embeddings = check_size(num_embeddings, "num_embeddings")
+        self.embedding_dim = check_size(embedding_dim, "embedding_dim")
+        self.dtype = check_dtype(dtype)
+        table = rng.standard_normal((self.num_embeddings, self.embedding_dim))
+        self.params = {"W": table.astype(self.dtype)}
+        self.grads = {"W": np.zeros_like(self.params["W"])}
+        self._ids = None
+
+    def forward(self, ids):
+        """Return vectors ids.shape + (E,) for integer ids in 0 .. V - 1, or raise."""
+        self._ids = check_ids(ids, self.num_embeddings, "ids")
+        return self.params["W"][self._ids]
+
+    def backward(self, dy):
+        """Set `grads` from dy ids.shape + (E,). An id used twice adds its gradients."""
+        if self._ids is None:
+            raise RuntimeError("backward: call forward first")
+        dy = check_float(dy, self.dtype, "dy")
+        check_shape(dy, (*self._ids.shape, self.embedding_dim), "dy")
+        grad = np.zeros_like(self.params["W"])
+        np.add.at(grad, self._ids, dy)
+        self.grads = {"W": grad}

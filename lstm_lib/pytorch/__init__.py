@@ -1,0 +1,53 @@
+"""The recurrent equations of the book as PyTorch modules, and their initialisers.
+
+`LSTM`, `GRU`, `RNN` and `LSTMCell`, `GRUCell`, `RNNCell` are drop-in replacements for the classes
+of the same name in `torch.nn`: same constructor, same parameters, same results. They are written
+as Python loops that can be read and changed, so they are slower than `torch.nn`, and they can
+return every gate of every step.
+"""
+
+try:
+    import torch  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "torch":  # torch is there and something that it needs is not
+        raise
+    raise ModuleNotFoundError(
+        "lstm_lib.pytorch needs PyTorch, which is not installed. "
+        "Install it with: pip install 'lstm-lib[torch]'",
+        name="torch",
+    ) from error
+
+from lstm_lib.pytorch.cells import (
+    GRUCell,
+    GRUGates,
+    LSTMCell,
+    LSTMGates,
+    RNNCell,
+    RNNGates,
+    Weights,
+    gru_step,
+    lstm_step,
+    rnn_step,
+)
+from lstm_lib.pytorch.init import chrono_, forget_bias_, identity_, orthogonal_
+from lstm_lib.pytorch.layers import GRU, LSTM, RNN
+
+__all__ = [
+    "GRU",
+    "GRUCell",
+    "GRUGates",
+    "LSTM",
+    "LSTMCell",
+    "LSTMGates",
+    "RNN",
+    "RNNCell",
+    "RNNGates",
+    "Weights",
+    "chrono_",
+    "forget_bias_",
+    "gru_step",
+    "identity_",
+    "lstm_step",
+    "orthogonal_",
+    "rnn_step",
+]

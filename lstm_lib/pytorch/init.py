@@ -1,0 +1,249 @@
+"""Initialisers for recurrent modules, ours and those of `torch.nn` alike.
+
+Each changes a module in place, without gradient, and returns it. Random ones draw from the
+`torch.Generator` you pass and from nothing else. They accept layers and cells; a layer's every
+level and direction is set.
+"""
+
+import math
+from collections.abc import Iterator
+from numbers import Real
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from lstm_lib.pytorch import cells, layers
+
+LSTMS = (layers.LSTM, cells.LSTMCell, nn.LSTM, nn.LSTMCell)
+GRUS = (layers.GRU, cells.GRUCell, nn.GRU, nn.GRUCell)
+RNNS = (layers.RNN, cells.RNNCell, nn.RNN, nn.RNNCell)
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def forget_bias_(module: Module, value: float) -> Module:
+    """Set the total forget bias of an LSTM: ``b_f = value``.
+
+    The forget gate of an LSTM then starts near ``sigmoid(value)``: 0.5 for 0, 0.73 for 1, 0.95
+    for 3. PyTorch adds two biases, so the forget block of ``bias_ih`` becomes `value` and that of
+    ``bias_hh`` becomes 0. All other biases stay as they are.
+
+    Parameters
+    ----------
+    module : LSTM or LSTMCell
+        Of this package or of `torch.nn`.
+    value : float
+        Any finite number, added to the pre-activation.
+
+    Returns
+    -------
+    module
+        The same object.
+
+    Raises
+    ------
+    TypeError
+        If `module` is no LSTM or `value` no number.
+    ValueError
+        If `module` has no biases or `value` is not finite.
+
+    References
+    ----------
+    Gers, Schmidhuber and Cummins (2000); Jozefowicz, Zaremba and Sutskever (2015).
+    """
+    _check_module(module, LSTMS)
+    _check_number("value", value)
+    biases = list(_biases(module))
+    with torch.no_grad():
+        for b_ih, b_hh in biases:
+            _block(b_ih, module, 1).fill_(value)
+            _block(b_hh, module, 1).zero_()
+    return module
+
+
+def chrono_(module: Module, max_lag: float, *, generator: torch.Generator) -> Module:
+    """Draw gate biases so that time constants spread from 2 to `max_lag` steps.
+
+    For an LSTM ``b_f = log(u)`` and ``b_i = -b_f`` with u from U(1, max_lag - 1), one u for each
+    unit. For a GRU ``b_z = log(u)``, since z keeps the old state in PyTorch's convention. With zero
+    pre-activation from x and h, a gate then keeps ``u / (1 + u)`` of the state, so it forgets over
+    ``1 + u`` steps. All other biases become 0. In PyTorch's pair the values stand in ``bias_ih``
+    and ``bias_hh`` is 0. Weights stay as they are.
+
+    Parameters
+    ----------
+    module : LSTM, LSTMCell, GRU or GRUCell
+        Of this package or of `torch.nn`.
+    max_lag : float
+        The longest dependency expected, in time steps, at least 2.
+    generator : torch.Generator
+        Source of the draws, one for each unit, layer and direction.
+
+    Returns
+    -------
+    module
+        The same object.
+
+    Raises
+    ------
+    TypeError
+        If `module` is neither LSTM nor GRU, `max_lag` no number, `generator` no generator.
+    ValueError
+        If `module` has no biases, or `max_lag` is below 2 or not finite.
+
+    References
+    ----------
+    Tallec and Ollivier (2018), "Can Recurrent Neural Networks Warp Time?".
+    """
+    _check_module(module, LSTMS + GRUS)
+    _check_number("max_lag", max_lag)
+    if max_lag < 2:
+        raise ValueError(f"max_lag must be at least 2 time steps, got {max_lag}")
+    _check_generator(generator)
+    biases = list(_biases(module))
+    with torch.no_grad():
+        for b_ih, b_hh in biases:
+            b_ih.zero_()
+            b_hh.zero_()
+            u = torch.empty(module.hidden_size, dtype=torch.float64, device=generator.device)
+            keep = u.uniform_(1, max_lag - 1, generator=generator).log()
+            _block(b_ih, module, 1).copy_(keep)
+            if isinstance(module, LSTMS):
+                _block(b_ih, module, 0).copy_(-keep)
+    return module
+
+
+def orthogonal_(module: Module, gain: float = 1.0, *, generator: torch.Generator) -> Module:
+    """Draw each gate's recurrent block as `gain` times a random orthogonal matrix.
+
+    Each (H, H) block W of ``weight_hh`` gets ``W.T @ W = gain**2 * I``, separately for each gate,
+    layer and direction. With a projection a block is (H, P) and its columns are orthonormal
+    times `gain`. Input weights, projections and biases stay as they are.
+
+    Keras's default recurrent initialiser is another one: it makes the whole kernel of shape
+    (H, 4H) orthogonal, ``K @ K.T = I``, so that the gates share the norm and a single gate's block
+    is not orthogonal.
+
+    Parameters
+    ----------
+    module : LSTM, GRU, RNN or one of their cells
+        Of this package or of `torch.nn`.
+    gain : float
+        Finite factor.
+    generator : torch.Generator
+        Source of the draws. They are made in float64, so a float32 module gets the rounded values
+        of the float64 module.
+
+    Returns
+    -------
+    module
+        The same object.
+
+    Raises
+    ------
+    TypeError
+        If `module` is not recurrent, `gain` no number, `generator` no generator.
+    ValueError
+        If `gain` is not finite.
+
+    References
+    ----------
+    Saxe, McClelland and Ganguli (2014), "Exact solutions to the nonlinear dynamics of learning in
+    deep linear neural networks".
+    """
+    _check_module(module, LSTMS + GRUS + RNNS)
+    _check_number("gain", gain)
+    _check_generator(generator)
+    recurrent = list(_parameters(module, "weight_hh"))
+    with torch.no_grad():
+        for weight in recurrent:
+            for block in weight.split(module.hidden_size):
+                drawn = torch.empty(block.shape, dtype=torch.float64, device=generator.device)
+                block.copy_(nn.init.orthogonal_(drawn, gain, generator=generator))
+    return module
+
+
+def identity_(module: Module, scale: float = 1.0) -> Module:
+    """Set the recurrent matrix of a plain RNN to ``scale * I`` and its biases to 0.
+
+    With `scale` 1, ReLU and no input, such a network (the IRNN) keeps a non-negative state for
+    ever. Input weights stay as they are; Le et al. draw them from a normal distribution of
+    standard deviation 0.001.
+
+    Parameters
+    ----------
+    module : RNN or RNNCell
+        Of this package or of `torch.nn`.
+    scale : float
+        Finite factor.
+
+    Returns
+    -------
+    module
+        The same object.
+
+    Raises
+    ------
+    TypeError
+        If `module` is no plain RNN or `scale` no number.
+    ValueError
+        If `scale` is not finite.
+
+    References
+    ----------
+    Le, Jaitly and Hinton (2015), "A Simple Way to Initialize Recurrent Networks of Rectified
+    Linear Units".
+    """
+    _check_module(module, RNNS)
+    _check_number("scale", scale)
+    recurrent = list(_parameters(module, "weight_hh"))
+    biases = list(_biases(module)) if module.bias else []
+    with torch.no_grad():
+        for weight in recurrent:
+            nn.init.eye_(weight).mul_(scale)
+        for pair in biases:
+            for bias in pair:
+                bias.zero_()
+    return module
+
+
+def _parameters(module: nn.Module, name: str) -> Iterator[Tensor]:
+    """Yield the parameter `name` of each layer and direction, or that of the cell."""
+    if not hasattr(module, "num_layers"):
+        yield module.get_parameter(name)
+        return
+    for layer in range(module.num_layers):
+        yield module.get_parameter(f"{name}_l{layer}")
+        if module.bidirectional:
+            yield module.get_parameter(f"{name}_l{layer}_reverse")
+
+
+def _biases(module: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield ``(bias_ih, bias_hh)`` of each layer and direction."""
+    if not module.bias:
+        raise ValueError("module must have biases, got one with bias=False")
+    return zip(_parameters(module, "bias_ih"), _parameters(module, "bias_hh"), strict=True)
+
+
+def _block(bias: Tensor, module: nn.Module, gate: int) -> Tensor:
+    """Return the part of a bias that belongs to one gate: LSTM i, f, g, o; GRU r, z, n."""
+    return bias[gate * module.hidden_size : (gate + 1) * module.hidden_size]
+
+
+def _check_module(module: Any, kinds: tuple[type, ...]) -> None:
+    if not isinstance(module, kinds):
+        names = ", ".join(dict.fromkeys(kind.__name__ for kind in kinds))
+        raise TypeError(f"module must be one of {names}, got {type(module).__name__}")
+
+
+def _check_number(name: str, value: Any) -> None:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+
+
+def _check_generator(generator: Any) -> None:
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")

@@ -68,11 +68,11 @@ def check(root):
                 continue
             links += 1
             fragment = unquote(urlsplit(link).fragment)
+            checkable = fragment and target in pages and path.name not in GENERATED
             if not target.exists():
                 findings.append(f"{name}: no such file: {link}")
-            elif fragment and target in pages and path.name not in GENERATED:
-                if fragment not in pages[target].ids:
-                    findings.append(f"{name}: no such anchor: {link}")
+            elif checkable and fragment not in pages[target].ids:
+                findings.append(f"{name}: no such anchor: {link}")
         findings += [f"{name}: image without alt text: {src}" for src in page.unnamed_images]
     return findings, len(pages), links
 

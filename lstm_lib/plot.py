@@ -5,6 +5,7 @@ mode; a transparent figure would lose its ink there.
 """
 
 import matplotlib as mpl
+from matplotlib.patches import FancyBboxPatch
 
 # Okabe & Ito's palette: told apart under the common colour-vision deficiencies. A model has
 # the same colour and the same dash pattern in every chapter.
@@ -86,3 +87,196 @@ def line_style(model):
         "marker": MARKERS[model],
         "label": model,
     }
+
+
+# --- diagrams ---------------------------------------------------------------------------
+
+# Fill colours of the three kinds of nodes. Their place says the same as their colour:
+# inputs stand below, outputs above.
+FILLS = {"input": "#cfe6f5", "state": "#eeeeee", "output": "#fde3b8", "decoder": "#d9d2e9"}
+_BOX = 0.62  # side of a node; nodes stand 1 apart
+_ARROW = {"arrowstyle": "-|>", "color": "black", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
+
+
+def _node(ax, x, y, kind, text="", fontsize=11):
+    box = FancyBboxPatch(
+        (x - _BOX / 2, y - _BOX / 2),
+        _BOX,
+        _BOX,
+        boxstyle="round,pad=0,rounding_size=0.12",
+        facecolor=FILLS[kind],
+        edgecolor="black",
+        linewidth=1,
+    )
+    ax.add_patch(box)
+    ax.text(x, y, text, ha="center", va="center", fontsize=fontsize)
+
+
+def _arrow(ax, start, end, **style):
+    ax.annotate("", xy=end, xytext=start, arrowprops={**_ARROW, **style})
+
+
+def _up(ax, x, y, **style):
+    """Arrow from the node at (x, y) to the one above it."""
+    _arrow(ax, (x, y + _BOX / 2), (x, y + 1 - _BOX / 2), **style)
+
+
+def _blank(ax, xlim, ylim):
+    ax.set_xlim(*xlim)
+    ax.set_ylim(*ylim)
+    ax.set_aspect("equal")
+    ax.axis("off")
+
+
+def draw_unrolled(ax, steps=4):
+    """Draw a recurrent cell as a loop and, beside it, unrolled into a chain.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, emptied of its frame
+    steps : int, at least 1
+        T, the length of the chain: x_1 .. x_T go in, h_1 .. h_T come out.
+
+    Raises
+    ------
+    ValueError
+        If `steps` is less than 1.
+    """
+    if steps < 1:
+        raise ValueError(f"steps: expected at least 1, got {steps}")
+    _node(ax, 0, 0, "input", "$x_t$")
+    _node(ax, 0, 1, "state", "cell")
+    _node(ax, 0, 2, "output", "$h_t$")
+    _up(ax, 0, 0)
+    _up(ax, 0, 1)
+    edge = _BOX / 2
+    loop = {"connectionstyle": "arc3,rad=-1.4", "color": COLOURS["RNN"], "linewidth": 2}
+    _arrow(ax, (edge, 1.18), (edge, 0.82), **loop)
+    ax.text(1.4, 1, "=", ha="center", va="center", fontsize=18)
+    _node(ax, 2.2, 1, "state", "$h_0$")
+    for t in range(1, steps + 1):
+        x = 2.2 + t
+        _node(ax, x, 0, "input", f"$x_{{{t}}}$")
+        _node(ax, x, 1, "state", "cell")
+        _node(ax, x, 2, "output", f"$h_{{{t}}}$")
+        _up(ax, x, 0)
+        _up(ax, x, 1)
+        _arrow(ax, (x - 1 + edge, 1), (x - edge, 1), color=COLOURS["RNN"], linewidth=2)
+    right = 2.2 + steps
+    ax.text(
+        (3.2 + right) / 2,
+        -0.65,
+        "the same $W_x$, $W_h$, $b$ at every step",
+        ha="center",
+        fontsize=11,
+    )
+    _blank(ax, (-0.5, right + 0.5), (-0.9, 2.4))
+
+
+PATTERNS = {
+    "one to one": ([1], [1]),
+    "one to many": ([1, 0, 0], [1, 1, 1]),
+    "many to one": ([1, 1, 1], [0, 0, 1]),
+    "many to many, aligned": ([1, 1, 1], [1, 1, 1]),
+    "encoder-decoder": ([1, 1, 1, 0, 0], [0, 0, 0, 1, 1]),
+}
+"""Which steps read an input and which give an output, for each way to use a sequence layer."""
+
+
+def draw_input_output_patterns(axes):
+    """Draw every entry of `PATTERNS`, one in each Axes, inputs below and outputs above.
+
+    A dashed arrow is an output that is fed back as the next input. Steps after the last
+    input of the encoder-decoder are a second cell with weights of its own.
+
+    Parameters
+    ----------
+    axes : sequence of matplotlib Axes, as many as `PATTERNS` has entries
+
+    Raises
+    ------
+    ValueError
+        If the number of Axes is another one.
+    """
+    axes = list(axes)
+    if len(axes) != len(PATTERNS):
+        raise ValueError(f"axes: expected {len(PATTERNS)}, got {len(axes)}")
+    for ax, (title, (reads, gives)) in zip(axes, PATTERNS.items(), strict=True):
+        ax.set_title(title, fontsize=11, loc="center")
+        for t, (read, give) in enumerate(zip(reads, gives, strict=True)):
+            decoder = title == "encoder-decoder" and not read
+            _node(ax, t, 1, "decoder" if decoder else "state")
+            if t:
+                _arrow(ax, (t - 1 + _BOX / 2, 1), (t - _BOX / 2, 1))
+            if read:
+                _node(ax, t, 0, "input")
+                _up(ax, t, 0)
+            if give:
+                _node(ax, t, 2, "output")
+                _up(ax, t, 1)
+            if not read and gives[t - 1]:
+                back = {"linestyle": "--", "connectionstyle": "arc3,rad=0"}
+                _arrow(ax, (t - 1 + _BOX / 2, 2 - _BOX / 2), (t - _BOX / 2, 1 + _BOX / 2), **back)
+        middle = (len(reads) - 1) / 2
+        _blank(ax, (middle - 2.4, middle + 2.4), (-0.4, 2.4))
+
+
+def draw_tree(ax, tree, title=""):
+    """Draw a binary tree of nested pairs: leaves below, each pair a cell above its two parts.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    tree : str or pair of trees
+        A leaf is a string, a pair `(left, right)` is a node.
+    title : str
+
+    Returns
+    -------
+    depth : int, number of cells on the longest way from a leaf to the root
+
+    Raises
+    ------
+    TypeError
+        If a part of `tree` is neither a string nor a pair.
+    """
+    leaves = 0
+
+    def place(part):
+        nonlocal leaves
+        if isinstance(part, str):
+            _node(ax, leaves, 0, "input", part, fontsize=9)
+            leaves += 1
+            return leaves - 1, 0
+        if not isinstance(part, tuple) or len(part) != 2:
+            raise TypeError(f"tree: expected a string or a pair, got {part!r}")
+        ends = [place(child) for child in part]
+        x, y = sum(end[0] for end in ends) / 2, 1 + max(end[1] for end in ends)
+        for child_x, child_y in ends:
+            _arrow(ax, (child_x, child_y + _BOX / 2), (x, y - _BOX / 2))
+        _node(ax, x, y, "state", "cell", fontsize=9)
+        return x, y
+
+    _, depth = place(tree)
+    ax.set_title(title, fontsize=11, loc="center")
+    _blank(ax, (-0.6, leaves - 0.4), (-0.5, depth + 0.5))
+    return depth
+
+
+def draw_timeline(ax, events):
+    """Draw dated events as rows, the first at the top, with a mark at the year of each.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    events : sequence of (year, text, key)
+        `key` is a key of `COLOURS`; events of one kind share it.
+    """
+    years = [year for year, _, _ in events]
+    for row, (year, text, key) in enumerate(events):
+        ax.plot(year, row, MARKERS.get(key, "D"), color=COLOURS[key], markersize=7)
+        ax.text(max(years) + 3, row, f"{year}  {text}", va="center", fontsize=10)
+    ax.set_ylim(len(events) - 0.5, -0.5)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.set_xlabel("year")

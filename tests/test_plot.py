@@ -1,0 +1,104 @@
+"""Diagrams have the nodes and arrows that their docstrings promise."""
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import pytest
+from matplotlib.colors import to_hex
+
+from lstm_lib import plot
+
+
+@pytest.fixture
+def axes():
+    fig, axes = plt.subplots(1, len(plot.PATTERNS))
+    yield list(axes)
+    plt.close(fig)
+
+
+def boxes(ax, kind):
+    """Centres of the nodes of one kind, from left to right."""
+    found = [p for p in ax.patches if to_hex(p.get_facecolor()) == plot.FILLS[kind]]
+    centres = [(p.get_x() + p.get_width() / 2, p.get_y() + p.get_height() / 2) for p in found]
+    return sorted((round(x, 6), round(y, 6)) for x, y in centres)
+
+
+def arrows(ax):
+    """Pairs (start, end) of the arrows."""
+    annotations = [t for t in ax.texts if getattr(t, "arrow_patch", None) is not None]
+    return [(a.xyann, a.xy) for a in annotations]
+
+
+def words(ax):
+    return [t.get_text() for t in ax.texts if t.get_text()]
+
+
+def test_every_model_has_a_style_of_its_own():
+    styles = [plot.line_style(model) for model in plot.DASHES]
+    assert len({(s["color"], s["linestyle"], s["marker"]) for s in styles}) == len(styles)
+    with pytest.raises(ValueError, match="model"):
+        plot.line_style("CNN")
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_unrolled_has_one_cell_a_step_after_the_loop(axes, steps):
+    ax = axes[0]
+    plot.draw_unrolled(ax, steps)
+    assert len(boxes(ax, "input")) == len(boxes(ax, "output")) == 1 + steps
+    assert len(boxes(ax, "state")) == 2 + steps  # and h_0
+    assert {f"$x_{{{t}}}$" for t in range(1, steps + 1)} <= set(words(ax))
+    assert len(arrows(ax)) == 3 + 3 * steps  # up, up, loop; then up, up, along
+
+
+def test_unrolled_needs_a_step(axes):
+    with pytest.raises(ValueError, match="steps"):
+        plot.draw_unrolled(axes[0], 0)
+    assert not axes[0].patches
+
+
+def test_patterns_show_what_is_read_and_given(axes):
+    plot.draw_input_output_patterns(axes)
+    for ax, (reads, gives) in zip(axes, plot.PATTERNS.values(), strict=True):
+        assert boxes(ax, "input") == [(t, 0) for t, read in enumerate(reads) if read]
+        assert boxes(ax, "output") == [(t, 2) for t, give in enumerate(gives) if give]
+        cells = sorted(boxes(ax, "state") + boxes(ax, "decoder"))
+        assert cells == [(t, 1) for t in range(len(reads))]
+    assert boxes(axes[-1], "decoder") == [(3, 1), (4, 1)]
+    fed_back = [sum(start[1] > end[1] for start, end in arrows(ax)) for ax in axes]
+    assert fed_back == [0, 2, 0, 0, 1]
+
+
+def test_patterns_need_an_axes_each(axes):
+    with pytest.raises(ValueError, match="axes"):
+        plot.draw_input_output_patterns(axes[:2])
+
+
+@pytest.mark.parametrize(
+    ("tree", "depth"),
+    [("a", 0), (("a", "b"), 1), ((("a", "b"), ("c", "d")), 2), (((("a", "b"), "c"), "d"), 3)],
+)
+def test_tree_depth_and_nodes(axes, tree, depth):
+    ax = axes[0]
+    assert plot.draw_tree(ax, tree) == depth
+    leaves = len(boxes(ax, "input"))
+    assert [w for w in words(ax) if w != "cell"] == list("abcd"[:leaves])
+    assert len(boxes(ax, "state")) == leaves - 1
+    assert len(arrows(ax)) == 2 * (leaves - 1)
+
+
+def test_tree_refuses_other_parts(axes):
+    with pytest.raises(TypeError, match="tree"):
+        plot.draw_tree(axes[0], ("a", "b", "c"))
+
+
+def test_timeline_keeps_the_order_and_the_years(axes):
+    ax = axes[0]
+    plot.draw_timeline(ax, [(1990, "first", "RNN"), (2000, "second", "LSTM")])
+    assert words(ax) == ["1990  first", "2000  second"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines] == [
+        (1990, 0),
+        (2000, 1),
+    ]
+    assert ax.yaxis.get_inverted()

@@ -46,7 +46,7 @@ def forget_bias_(module: Module, value: float) -> Module:
     TypeError
         If `module` is no LSTM or `value` no number.
     ValueError
-        If `module` has no biases or `value` is not finite.
+        If `module` has no biases, computes them from other parameters, or `value` is not finite.
 
     References
     ----------
@@ -90,7 +90,8 @@ def chrono_(module: Module, max_lag: float, *, generator: torch.Generator) -> Mo
     TypeError
         If `module` is neither LSTM nor GRU, `max_lag` no number, `generator` no generator.
     ValueError
-        If `module` has no biases, or `max_lag` is below 2 or not finite.
+        If `module` has no biases or computes them from other parameters, or `max_lag` is below 2
+        or not finite.
 
     References
     ----------
@@ -145,7 +146,7 @@ def orthogonal_(module: Module, gain: float = 1.0, *, generator: torch.Generator
     TypeError
         If `module` is not recurrent, `gain` no number, `generator` no generator.
     ValueError
-        If `gain` is not finite.
+        If `gain` is not finite or `module` computes its weights from other parameters.
 
     References
     ----------
@@ -188,7 +189,7 @@ def identity_(module: Module, scale: float = 1.0) -> Module:
     TypeError
         If `module` is no plain RNN or `scale` no number.
     ValueError
-        If `scale` is not finite.
+        If `scale` is not finite or `module` computes its weights from other parameters.
 
     References
     ----------
@@ -210,13 +211,15 @@ def identity_(module: Module, scale: float = 1.0) -> Module:
 
 def _parameters(module: nn.Module, name: str) -> Iterator[Tensor]:
     """Yield the parameter `name` of each layer and direction, or that of the cell."""
-    if not hasattr(module, "num_layers"):
-        yield module.get_parameter(name)
-        return
-    for layer in range(module.num_layers):
-        yield module.get_parameter(f"{name}_l{layer}")
-        if module.bidirectional:
-            yield module.get_parameter(f"{name}_l{layer}_reverse")
+    suffixes = [""]
+    if hasattr(module, "num_layers"):
+        directions = ("", "_reverse") if module.bidirectional else ("",)
+        suffixes = [f"_l{k}{end}" for k in range(module.num_layers) for end in directions]
+    held = dict(module.named_parameters(recurse=False))
+    for suffix in suffixes:
+        if name + suffix not in held:  # weight norm and the like compute it from others
+            raise ValueError(f"module must hold {name}{suffix} as a parameter, got none")
+        yield held[name + suffix]
 
 
 def _biases(module: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:

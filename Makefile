@@ -50,9 +50,9 @@ notebooks: $(VENV)/.ok
 changed: $(VENV)/.ok
 	$(if $(CHANGED),$(NBVAL) $(CHANGED),@echo "no notebook changed")
 
-# A stale page of an earlier build would hide a broken link.
+# From nothing: an earlier build would hide broken links and warnings.
 html: $(VENV)/.ok
-	rm -rf $(SITE)
+	rm -rf _build
 	$(BIN)/jupyter-book build . -W --keep-going
 
 links: html

@@ -37,8 +37,10 @@ def test_numpy_only_parts(version, tmp_path):
     copy.mkdir()
     for name in ["lstm_lib", *NUMPY_ONLY]:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ["pyproject.toml", "README.md", "LICENSE", "LICENSE-TEXT", "tests/conftest.py"]:
+    for name in ["pyproject.toml", "README.md", "LICENSE", "LICENSE-TEXT"]:
         shutil.copy(ROOT / name, copy / name)
+    for path in (ROOT / "tests").glob("[!t]*.py"):  # settings and shared cases, no test_*.py
+        shutil.copy(path, copy / "tests")
     call([command, "-m", "venv", tmp_path / "venv"])
     python = tmp_path / "venv" / "bin" / "python"
     # The build folder that pip leaves must not be what the tests import.

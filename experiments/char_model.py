@@ -1,0 +1,260 @@
+"""Train the character LSTM of the book on Python's standard library, and measure it.
+
+    python experiments/char_model.py            # about 40 minutes on one core
+    python experiments/char_model.py --resume   # go on after a stop, to the same bits
+    python experiments/char_model.py --quick    # seconds: a tiny model, to see that it works
+
+It writes the weights, 8 bits each, to lstm_lib/data/char_lstm.safetensors, and the log and
+the bits per character on held-out modules, with those of Kneser-Ney n-grams, to
+experiments/results/char_model.json. With --quick both go to the work folder instead.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from lstm_lib.char_model import CharModel, load_char_model, save_char_model
+from lstm_lib.ngram import NGram
+from lstm_lib.scratch import Adam, clip_by_global_norm
+from lstm_lib.tasks import stdlib_text
+from lstm_lib.train import (
+    History,
+    fit,
+    load_checkpoint,
+    save_checkpoint,
+    warmup_cosine,
+    write_atomically,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the result depends on, besides the Python version's library."""
+
+    hidden_size: int = 128
+    batch_size: int = 64
+    window: int = 128  # T, steps of truncated BPTT
+    steps: int = 8000
+    lr: float = 5e-3
+    betas: tuple = (0.9, 0.99)
+    warmup: int = 200
+    floor: float = 0.02
+    max_norm: float = 1.0
+    cold_start: float = 0.02  # share of streams whose state is reset before a batch
+    seed: int = 0
+    validate_every: int = 250
+    max_order: int = 8
+    limit: int | None = None  # characters read of each split; None: all
+
+
+QUICK = Settings(
+    hidden_size=16,
+    batch_size=8,
+    window=32,
+    steps=40,
+    warmup=5,
+    validate_every=10,
+    max_order=3,
+    limit=20_000,
+)
+
+
+class Run:
+    """The model, its optimiser and its place in the text: all that a checkpoint holds."""
+
+    def __init__(self, settings, text_hash, train_ids):
+        self.settings = settings
+        self.text_hash = text_hash
+        self.ids = train_ids
+        self.model = CharModel(
+            "lstm",
+            settings.hidden_size,
+            rng=np.random.default_rng(settings.seed),
+            dtype=np.float32,
+        )
+        self.optimiser = Adam(self.model.params, settings.lr, settings.betas)
+        self.rng = np.random.default_rng([settings.seed, 1])
+        self.state = self.model.layer.cell.zero_state(settings.batch_size)
+        self.history = History()
+        self.cpu_seconds = 0.0
+        self._clock = time.process_time()
+
+    def step(self, batch):
+        """One update; the state is carried over, except where a stream starts cold."""
+        s = self.settings
+        x, y, first = batch
+        warm = self.rng.random((s.batch_size, 1)) >= (1.0 if first else s.cold_start)
+        state = tuple(a * warm.astype(a.dtype) for a in self.state)
+        loss, grads, self.state = self.model.loss_and_grads(x, y, state)
+        clip_by_global_norm(grads, s.max_norm)
+        done = self.optimiser.steps
+        self.optimiser.lr = s.lr * warmup_cosine(done, s.steps, warmup=s.warmup, floor=s.floor)
+        self.optimiser.step(grads)
+        return loss
+
+    def batches(self):
+        """Endless batches from where the run stands. Every epoch cuts the text elsewhere."""
+        s = self.settings
+        epoch_size = (len(self.ids) - 1) // s.batch_size // s.window
+        epoch, start = divmod(self.optimiser.steps, epoch_size)
+        for number in count(epoch):
+            shift = np.random.default_rng([s.seed, 2, number]).integers(len(self.ids))
+            yield from stdlib_text.batches(
+                np.roll(self.ids, shift), s.batch_size, s.window, start=start
+            )
+            start = 0
+
+    def save(self, path):
+        """Write a checkpoint."""
+        now = time.process_time()
+        self.cpu_seconds += now - self._clock
+        self._clock = now
+        arrays = {f"params/{name}": a for name, a in self.model.params.items()}
+        arrays |= {f"optimiser/{name}": a for name, a in self.optimiser.state_dict().items()}
+        arrays |= {"state/h": self.state[0], "state/c": self.state[1]}
+        meta = {
+            "settings": asdict(self.settings),
+            "text": self.text_hash,
+            "rng": self.rng.bit_generator.state,
+            "history": asdict(self.history),
+            "cpu_seconds": self.cpu_seconds,
+        }
+        save_checkpoint(path, arrays, meta)
+
+    def load(self, path):
+        """Take over a checkpoint of the same settings and the same text."""
+        arrays, meta = load_checkpoint(path)
+        mine = json.loads(json.dumps({"settings": asdict(self.settings), "text": self.text_hash}))
+        for key, value in mine.items():
+            if meta[key] != value:
+                raise ValueError(f"{path} has {key} {meta[key]}, this run has {value}")
+        for name, array in self.model.params.items():
+            array[:] = arrays[f"params/{name}"]
+        self.optimiser.load_state_dict(
+            {
+                name.removeprefix("optimiser/"): array
+                for name, array in arrays.items()
+                if name.startswith("optimiser/")
+            }
+        )
+        self.state = (arrays["state/h"], arrays["state/c"])
+        self.rng.bit_generator.state = meta["rng"]
+        self.history = History(**meta["history"])
+        self.cpu_seconds = meta["cpu_seconds"]
+
+
+def ngram_table(ids, max_order):
+    """Bits per character of n-grams of every order; the best is chosen on validation text."""
+    orders = list(range(1, max_order + 1))
+    table = {"orders": orders, "valid": [], "test": []}
+    for order in orders:
+        model = NGram(order, len(stdlib_text.VOCAB)).fit(ids["train"])
+        for split in ("valid", "test"):
+            table[split].append(round(model.bits_per_symbol(ids[split]), 4))
+    table["best_order"] = orders[int(np.argmin(table["valid"]))]
+    return table
+
+
+def main(argv=None):
+    """Run the experiment with the given command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tiny model, in seconds")
+    parser.add_argument("--steps", type=int, help="number of updates")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "_build" / "char_model", help="folder of checkpoints"
+    )
+    options = parser.parse_args(argv)
+    settings = QUICK if options.quick else Settings()
+    if options.steps is not None:
+        settings = replace(settings, steps=options.steps)
+    options.work.mkdir(parents=True, exist_ok=True)
+    checkpoint = options.work / "checkpoint.safetensors"
+    if options.quick:
+        weights, results = options.work / "char_lstm.safetensors", options.work / "char_model.json"
+    else:
+        weights = ROOT / "lstm_lib" / "data" / "char_lstm.safetensors"
+        results = ROOT / "experiments" / "results" / "char_model.json"
+
+    corpora = {split: stdlib_text.load(split) for split in stdlib_text.MODULES}
+    ids = {split: corpus.ids[: settings.limit] for split, corpus in corpora.items()}
+    run = Run(settings, stdlib_text.corpus_hash(), ids["train"])
+    if options.resume:
+        run.load(checkpoint)
+
+    def validate():
+        return run.model.bits_per_character(ids["valid"], streams=settings.batch_size)
+
+    def save(history):
+        run.save(checkpoint)
+        recent = np.mean(history.losses[-settings.validate_every :]) / np.log(2)
+        print(
+            f"step {len(history.losses)} of {settings.steps}: bits per character "
+            f"train {recent:.3f}, valid {history.validations[-1][1]:.3f}; "
+            f"{run.cpu_seconds / 60:.1f} CPU minutes",
+            flush=True,
+        )
+
+    fit(
+        run.step,
+        run.batches(),
+        steps=settings.steps,
+        validate=validate,
+        validate_every=settings.validate_every,
+        checkpoint=save,
+        checkpoint_every=settings.validate_every,
+        history=run.history,
+        progress=sys.stderr.isatty(),
+        desc="character LSTM",
+    )
+    if run.history.interrupted:
+        print("interrupted; go on with --resume")
+        return
+
+    log = []
+    for done, valid in run.history.validations:
+        recent = run.history.losses[done - settings.validate_every : done]
+        log.append([done, round(float(np.mean(recent) / np.log(2)), 4), round(valid, 4)])
+    held_out = ("valid", "test")
+    float32 = {split: run.model.bits_per_character(ids[split]) for split in held_out}
+    about = {
+        "corpus_sha256": run.text_hash,
+        "python": platform.python_version(),
+        "steps": str(settings.steps),
+    }
+    # Measured on the very bytes that are kept; the file is then written with the number in it.
+    save_char_model(run.model, weights, about)
+    int8_model, _ = load_char_model(weights)
+    int8 = {split: int8_model.bits_per_character(ids[split]) for split in held_out}
+    save_char_model(run.model, weights, about | {"bits_per_char": f"{int8['test']:.3f}"})
+    report = {
+        "settings": asdict(settings),
+        "python": about["python"],
+        "numpy": np.__version__,
+        "corpus_sha256": run.text_hash,
+        "characters": {split: len(array) for split, array in ids.items()},
+        "parameters": sum(a.size for a in run.model.params.values()),
+        "cpu_minutes": round(run.cpu_seconds / 60, 1),
+        "bits_per_character": {
+            "float32": {split: round(bits, 4) for split, bits in float32.items()},
+            "int8": {split: round(bits, 4) for split, bits in int8.items()},
+            "ngram": ngram_table(ids, settings.max_order),
+        },
+        "log_columns": ["steps", "train bits per character", "valid bits per character"],
+        "log": log,
+    }
+    write_atomically(results, (json.dumps(report, indent=1) + "\n").encode())
+    print(json.dumps(report["bits_per_character"], indent=1))
+
+
+if __name__ == "__main__":
+    main()

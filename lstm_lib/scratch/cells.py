@@ -80,10 +80,10 @@ class Cell:
         if len(wanted) > 1:
             if not isinstance(state, tuple | list) or len(state) != len(wanted):
                 raise TypeError(
-                    f"{name}: expected a tuple ({', '.join(wanted)}), got {_describe(state)}"
+                    f"{name}: expected a tuple ({', '.join(wanted)}), got {describe(state)}"
                 )
         elif isinstance(state, tuple | list):
-            raise TypeError(f"{name}: expected one array {wanted[0]}, got {_describe(state)}")
+            raise TypeError(f"{name}: expected one array {wanted[0]}, got {describe(state)}")
         else:
             state = (state,)
         arrays = []
@@ -99,7 +99,8 @@ class Cell:
         return x, *self.check_state(state, len(x))
 
 
-def _describe(state):
+def describe(state):
+    """Say what kind of object `state` is, for a message."""
     if isinstance(state, tuple | list):
         return f"a {type(state).__name__} of {len(state)}"
     return type(state).__name__

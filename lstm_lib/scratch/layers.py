@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from .cells import GRUCell, LSTMCell, RNNCell
+from .cells import GRUCell, LSTMCell, RNNCell, describe
 from .functions import check_dtype, check_float, check_ids, check_shape, check_size
 
 
@@ -55,6 +55,15 @@ def length_mask(lengths, T):
     """
     lengths = np.asarray(lengths)
     return np.arange(T)[:, None] < check_lengths(lengths, T, len(np.atleast_1d(lengths)))[None, :]
+
+
+def _check_input(x, layer):
+    """Return x (T, B, D) as an array of the layer's dtype, or raise."""
+    x = check_float(x, layer.dtype, "x")
+    check_shape(x, (None, None, layer.input_size), "x")
+    if x.shape[0] == 0 or x.shape[1] == 0:
+        raise ValueError(f"x: expected at least one step and one sequence, got shape {x.shape}")
+    return x
 
 
 class Recurrent:
@@ -114,18 +123,13 @@ class Recurrent:
             If an argument has the wrong type, dtype, rank or shape, T or B is 0, or a
             length is NaN or outside 1 .. T. The layer is then as it was before the call.
         """
-        x = check_float(x, self.dtype, "x")
-        check_shape(x, (None, None, self.input_size), "x")
+        x = _check_input(x, self)
         T, B, _ = x.shape
-        if T == 0 or B == 0:
-            raise ValueError(f"x: expected at least one step and one sequence, got shape {x.shape}")
         mask = None
         if lengths is not None:
             mask = length_mask(check_lengths(lengths, T, B), T)[:, :, None]
             x = np.where(mask, x, 0)  # so that even a NaN in the padding cannot leak
-        if state is None:
-            state = self.cell.zero_state(B)
-        state = _as_state(self.cell.check_state(state, B))
+        state = self.check_state(state, B)
         hs = np.zeros((T, B, self.hidden_size), self.dtype)
         caches = []
         for t in range(T):
@@ -173,14 +177,12 @@ class Recurrent:
             dhs = np.zeros((T, B, self.hidden_size), self.dtype)
         dhs = check_float(dhs, self.dtype, "dhs")
         check_shape(dhs, (T, B, self.hidden_size), "dhs")
-        if dstate is None:
-            dstate = self.cell.zero_state(B)
-        dstate = _as_state(self.cell.check_state(dstate, B, "dstate"))
+        dstate = self.check_state(dstate, B, "dstate")
         self.cell.zero_grads()
         dx = np.zeros((T, B, D), self.dtype)
         for t in reversed(range(T)):
             dh, *rest = _as_tuple(dstate)
-            into = _as_state((dh + dhs[t], *rest))
+            into = _as_state((dh + dhs[t], *rest))  # (bptt-dh)
             if mask is not None:
                 into = _select(mask[t], into, self.cell.zero_state(B))
             dx[t], through = self.cell.step_backward(into, caches[t])
@@ -188,6 +190,12 @@ class Recurrent:
                 through = _select(mask[t], through, dstate)
             dstate = through
         return dx, dstate
+
+    def check_state(self, state, batch_size, name="state"):
+        """Return `state` with its dtype and shapes checked, zeros for None: see `Cell`."""
+        if state is None:
+            return self.cell.zero_state(batch_size)
+        return _as_state(self.cell.check_state(state, batch_size, name))
 
     def _last_run(self):
         if self._run is None:
@@ -254,15 +262,15 @@ class Stacked(_Container):
 
     Parameters
     ----------
-    layers : sequence of `Recurrent` or `Bidirectional`, bottom first
+    layers : sequence of different `Recurrent` or `Bidirectional` layers, bottom first
 
     The state is a list with one state a layer. Keys of `params`: "0.W_x", "1.W_x", ...
 
     Raises
     ------
     ValueError
-        If there is no layer, or a layer's input size is not the output size of the one
-        below.
+        If there is no layer, one stands twice, or a layer's input size or dtype does not
+        fit the one below.
     """
 
     def __init__(self, layers):
@@ -275,33 +283,51 @@ class Stacked(_Container):
                     f"layers[{k + 1}]: expected input_size {below.output_size}, "
                     f"got {above.input_size}"
                 )
+            if above.dtype != below.dtype:
+                raise ValueError(
+                    f"layers[{k + 1}]: expected dtype {below.dtype}, got {above.dtype}"
+                )
+        if len({id(layer) for layer in self.layers}) < len(self.layers):
+            raise ValueError("layers: expected different layers, got one of them twice")
         self.input_size = self.layers[0].input_size
         self.output_size = self.layers[-1].output_size
         self.dtype = self.layers[0].dtype
+        self._batch_size = None
 
     def _named(self):
         return [(str(k), layer) for k, layer in enumerate(self.layers)]
 
-    def _states(self, state, name):
+    def check_state(self, state, batch_size, name="state"):
+        """Return the list of the layers' checked states; None stands for zeros."""
         if state is None:
-            return [None] * len(self.layers)
+            state = [None] * len(self.layers)
         if not isinstance(state, list | tuple) or len(state) != len(self.layers):
-            got = f"{len(state)}" if isinstance(state, list | tuple) else type(state).__name__
-            raise ValueError(f"{name}: expected {len(self.layers)} layer states, got {got}")
-        return list(state)
+            raise ValueError(
+                f"{name}: expected {len(self.layers)} layer states, got {describe(state)}"
+            )
+        return [
+            layer.check_state(s, batch_size, f"{name}[{k}]")
+            for k, (layer, s) in enumerate(zip(self.layers, state, strict=True))
+        ]
 
     def forward(self, x, state=None, lengths=None):
         """As `Recurrent.forward`, with x (T, B, D) and hs (T, B, output_size) of the top."""
-        states = self._states(state, "state")
+        x = _check_input(x, self)
+        B = x.shape[1]
+        # Checked before any layer runs, so that an error leaves all of them as they were.
+        states = self.check_state(state, B)
         finals = []
         for layer, s in zip(self.layers, states, strict=True):
             x, final = layer.forward(x, s, lengths)
             finals.append(final)
+        self._batch_size = B
         return x, finals
 
     def backward(self, dhs, dstate=None):
         """As `Recurrent.backward`; `dhs` is for the top layer, `dstate` one entry a layer."""
-        dstates = self._states(dstate, "dstate")
+        if self._batch_size is None:
+            raise RuntimeError("backward: call forward first")
+        dstates = self.check_state(dstate, self._batch_size, "dstate")
         d0 = [None] * len(self.layers)
         for k in reversed(range(len(self.layers))):
             dhs, d0[k] = self.layers[k].backward(dhs, dstates[k])
@@ -342,26 +368,26 @@ class Bidirectional(_Container):
     def _named(self):
         return [("fwd", self.fwd), ("bwd", self.bwd)]
 
-    @staticmethod
-    def _pair(state, name):
+    def check_state(self, state, batch_size, name="state"):
+        """Return the pair of the two layers' checked states; None stands for zeros."""
         if state is None:
-            return None, None
+            state = None, None
         if not isinstance(state, tuple | list) or len(state) != 2:
-            raise ValueError(f"{name}: expected a pair (forward state, backward state)")
-        return tuple(state)
+            raise ValueError(
+                f"{name}: expected a pair (forward state, backward state), got {describe(state)}"
+            )
+        return (
+            self.fwd.check_state(state[0], batch_size, f"{name}[0]"),
+            self.bwd.check_state(state[1], batch_size, f"{name}[1]"),
+        )
 
     def forward(self, x, state=None, lengths=None):
         """As `Recurrent.forward`, with hs (T, B, H of fwd + H of bwd)."""
-        s_fwd, s_bwd = self._pair(state, "state")
-        x = check_float(x, self.dtype, "x")
-        check_shape(x, (None, None, self.input_size), "x")
+        x = _check_input(x, self)
         T, B, _ = x.shape
-        if T and B:  # else the forward layer reports it
-            full = np.full(B, T) if lengths is None else check_lengths(lengths, T, B)
-            order = _reversal(full, T)
-            # Checked before either layer runs, so that an error leaves both as they were.
-            if s_bwd is not None:
-                self.bwd.cell.check_state(s_bwd, B, "state[1]")
+        order = _reversal(np.full(B, T) if lengths is None else check_lengths(lengths, T, B), T)
+        # Checked before either layer runs, so that an error leaves both as they were.
+        s_fwd, s_bwd = self.check_state(state, B)
         hs_fwd, f_fwd = self.fwd.forward(x, s_fwd, lengths)
         hs_bwd, f_bwd = self.bwd.forward(_reorder(x, order), s_bwd, lengths)
         self._order = order
@@ -371,15 +397,13 @@ class Bidirectional(_Container):
         """As `Recurrent.backward`, with dhs (T, B, H of fwd + H of bwd)."""
         if self._order is None:
             raise RuntimeError("backward: call forward first")
-        d_fwd, d_bwd = self._pair(dstate, "dstate")
         dhs_fwd = dhs_bwd = None
         if dhs is not None:
             dhs = check_float(dhs, self.dtype, "dhs")
             check_shape(dhs, (*self._order.shape, self.output_size), "dhs")
             dhs_fwd = dhs[:, :, : self.fwd.output_size]
             dhs_bwd = _reorder(dhs[:, :, self.fwd.output_size :], self._order)
-        if d_bwd is not None:
-            self.bwd.cell.check_state(d_bwd, self._order.shape[1], "dstate[1]")
+        d_fwd, d_bwd = self.check_state(dstate, self._order.shape[1], "dstate")
         dx_fwd, d0_fwd = self.fwd.backward(dhs_fwd, d_fwd)
         dx_bwd, d0_bwd = self.bwd.backward(dhs_bwd, d_bwd)
         return dx_fwd + _reorder(dx_bwd, self._order), (d0_fwd, d0_bwd)

@@ -120,5 +120,5 @@ def mse(predictions, targets, mask=None):
     targets = np.asarray(targets).astype(predictions.dtype)
     check_shape(targets, predictions.shape, "targets")
     mask, count = _counted(mask, predictions.shape)
-    difference = np.where(mask, predictions - targets, 0)
+    difference = np.where(mask, predictions, 0) - np.where(mask, targets, 0)
     return float((difference**2).sum()) / count, 2 * difference / count

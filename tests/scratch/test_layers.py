@@ -1,0 +1,655 @@
+"""Sequence layers: gradients, lengths, state, repeated use and errors."""
+
+import copy
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scratch_cases import COMPOSED, LAYERS, SIMPLE, cases, leaves, make_case, map_state
+
+from lstm_lib.scratch import (
+    GRU,
+    LSTM,
+    RNN,
+    SGD,
+    Adam,
+    Bidirectional,
+    Embedding,
+    Linear,
+    Stacked,
+    check_gradients,
+    relative_error,
+)
+from lstm_lib.scratch.layers import length_mask
+
+every_layer = pytest.mark.parametrize("kind", LAYERS)
+every_simple_layer = pytest.mark.parametrize("kind", SIMPLE)
+
+
+def assert_equal(a, b, what=""):
+    a, b = (tree if isinstance(tree, dict) else leaves(tree) for tree in (a, b))
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=f"{what} {name}")
+
+
+def assert_close(a, b):
+    # Another order of summation in the matrix product is all that may differ.
+    a, b = (tree if isinstance(tree, dict) else leaves(tree) for tree in (a, b))
+    for name in a:
+        assert relative_error(a[name], b[name]) <= 1e-14, name
+
+
+def copied(gradients):
+    return {name: g.copy() for name, g in gradients.items()}
+
+
+# --- gradients ---------------------------------------------------------------------------
+
+
+@every_layer
+@given(data=st.data())
+def test_backward_is_finite_differences(kind, data):
+    """dx, dstate0 and every parameter; upstream gradients on all outputs and the states."""
+    case = data.draw(cases(LAYERS[kind]))
+    report = check_gradients(case.loss, case.inputs(), case.gradients())
+    assert report.max_error <= 1e-6, str(report)
+
+
+@every_layer
+@given(data=st.data())
+def test_missing_upstream_gradient_is_zero(kind, data):
+    case = data.draw(cases(LAYERS[kind]))
+    case.forward()
+    zero_dhs = np.zeros_like(case.dhs)
+    zero_dstate = map_state(np.zeros_like, case.dstate)
+    for given_, spelled_out in [
+        ((None, case.dstate), (zero_dhs, case.dstate)),
+        ((case.dhs,), (case.dhs, zero_dstate)),
+        ((None, None), (zero_dhs, zero_dstate)),
+    ]:
+        dx, dstate0 = case.layer.backward(*given_)
+        grads = copied(case.layer.grads)
+        dx_2, dstate0_2 = case.layer.backward(*spelled_out)
+        assert_equal({"x": dx, **grads}, {"x": dx_2, **case.layer.grads})
+        assert_equal(dstate0, dstate0_2)
+
+
+@every_layer
+@given(data=st.data())
+def test_missing_state_is_zero(kind, data):
+    case = data.draw(cases(LAYERS[kind]))
+    hs, final = case.layer.forward(case.x, None, case.lengths)
+    case.state = map_state(np.zeros_like, case.state)
+    hs_2, final_2 = case.forward()
+    assert_equal(hs, hs_2)
+    assert_equal(final, final_2)
+
+
+# --- what forward computes -----------------------------------------------------------------
+
+
+@every_simple_layer
+@given(data=st.data())
+def test_forward_is_the_cell_step_after_step(kind, data):
+    case = data.draw(cases(SIMPLE[kind], ragged=False))
+    hs, final = case.forward()
+    state = case.state
+    for t, x in enumerate(case.x):
+        state, cache = case.layer.cell.step(x, state)
+        np.testing.assert_array_equal(hs[t], state[0] if isinstance(state, tuple) else state)
+        assert_equal(dict(enumerate(cache)), dict(enumerate(case.layer.caches[t])))
+    assert_equal(final, state)
+
+
+@given(data=st.data())
+def test_bidirectional_is_two_runs(data):
+    """The second layer reads each sequence, at its true length, from its end."""
+    case = data.draw(cases(LAYERS["bi-mixed"], ragged=True))
+    hs, (final_fwd, final_bwd) = case.forward()
+    for b, n in enumerate(case.lengths):
+        x, one = case.x[:n, [b]], slice(b, b + 1)
+        fwd, f_fwd = case.layer.fwd.forward(x, case.state[0][one])
+        bwd, f_bwd = case.layer.bwd.forward(x[::-1], case.state[1][one])
+        assert_close(hs[:n, one], np.concatenate([fwd, bwd[::-1]], axis=2))
+        assert_close(final_fwd[one], f_fwd)
+        assert_close(final_bwd[one], f_bwd)
+
+
+@given(data=st.data())
+def test_stacked_feeds_hidden_states_upwards(data):
+    case = data.draw(cases(LAYERS["stacked-mixed"]))
+    hs, finals = case.forward()
+    below = case.x
+    for layer, state, final in zip(case.layer.layers, case.state, finals, strict=True):
+        below, expected = layer.forward(below, state, case.lengths)
+        assert_equal(final, expected)
+    assert_equal(hs, below)
+
+
+# --- lengths -------------------------------------------------------------------------------
+
+
+@every_layer
+@given(data=st.data())
+def test_each_sequence_is_as_if_alone(kind, data):
+    """Padded outputs are zero; all else equals a run of each sequence at its true length."""
+    case = data.draw(cases(LAYERS[kind], ragged=True))
+    hs, final = case.forward()
+    dx, dstate0 = case.layer.backward(case.dhs, case.dstate)
+    total = copied(case.layer.grads)
+    summed = {name: np.zeros_like(g) for name, g in total.items()}
+    for b, n in enumerate(case.lengths):
+
+        def own(state, b=b):
+            return map_state(lambda a: a[[b]], state)
+
+        alone, alone_final = case.layer.forward(case.x[:n, [b]], own(case.state))
+        assert_close(hs[:n, [b]], alone)
+        assert not hs[n:, b].any()
+        assert_close(own(final), alone_final)
+        alone_dx, alone_dstate0 = case.layer.backward(case.dhs[:n, [b]], own(case.dstate))
+        assert_close(dx[:n, [b]], alone_dx)
+        assert not dx[n:, b].any()
+        assert_close(own(dstate0), alone_dstate0)
+        for name in summed:
+            summed[name] += case.layer.grads[name]
+    for name in total:
+        assert relative_error(total[name], summed[name]) <= 1e-13, name
+
+
+@every_layer
+@pytest.mark.parametrize("junk", [np.nan, np.inf, 1e300])
+@settings(max_examples=10)
+@given(data=st.data())
+def test_padding_changes_nothing(kind, junk, data):
+    """Neither what stands in the padding nor the upstream gradient there is ever read."""
+    case = data.draw(cases(LAYERS[kind], ragged=True))
+    padding = ~length_mask(case.lengths, len(case.x))
+    hs, final = case.forward()
+    clean = case.gradients()
+    case.x[padding] = junk
+    case.dhs[padding] = junk
+    hs_2, final_2 = case.forward()
+    assert_equal(hs, hs_2)
+    assert_equal(final, final_2)
+    assert_equal(clean, case.gradients())
+    assert not clean["x"][padding].any()
+
+
+@every_layer
+@given(data=st.data())
+def test_full_lengths_are_no_lengths(kind, data):
+    case = data.draw(cases(LAYERS[kind], ragged=False))
+    without = case.gradients()
+    case.lengths = np.full(case.x.shape[1], len(case.x))
+    assert_equal(without, case.gradients())
+
+
+def test_length_mask_by_hand():
+    expected = np.array([[True, True], [True, False], [True, False]])
+    np.testing.assert_array_equal(length_mask([3, 1], 3), expected)
+
+
+# --- state between calls, and repeated use ---------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [*SIMPLE, "stacked-lstm", "stacked-mixed"])
+@given(data=st.data())
+def test_chunks_equal_one_piece(kind, data):
+    """Carrying the state over (truncated BPTT) loses nothing in the forward pass."""
+    case = data.draw(cases(LAYERS[kind], ragged=False, max_T=6))
+    hs, final = case.forward()
+    cut = data.draw(st.integers(1, len(case.x)))
+    pieces, state = [], case.state
+    for chunk in (case.x[:cut], case.x[cut:]):
+        if len(chunk):
+            piece, state = case.layer.forward(chunk, state)
+            pieces.append(piece)
+    assert_equal(hs, np.concatenate(pieces))
+    assert_equal(final, state)
+
+
+@every_simple_layer
+@given(data=st.data())
+def test_gradient_through_chunks_is_full_bptt(kind, data):
+    """Handing dstate0 of the later chunk to the earlier one gives the whole gradient."""
+    case = data.draw(cases(SIMPLE[kind], ragged=False, max_T=6))
+    whole = copied(case.gradients())
+    cut = data.draw(st.integers(1, len(case.x)))
+    if cut == len(case.x):
+        return
+    earlier, later = case.layer, copy.deepcopy(case.layer)
+    _, middle = earlier.forward(case.x[:cut], case.state)
+    later.forward(case.x[cut:], middle)
+    dx_later, dmiddle = later.backward(case.dhs[cut:], case.dstate)
+    dx_earlier, dstate0 = earlier.backward(case.dhs[:cut], dmiddle)
+    parts = {"x": np.concatenate([dx_earlier, dx_later]), **leaves(dstate0)}
+    parts |= {name: g + later.grads[name] for name, g in earlier.grads.items()}
+    for name in whole:
+        assert relative_error(parts[name], whole[name]) <= 1e-13, name
+
+
+@every_layer
+@given(data=st.data())
+def test_backward_twice_and_again_after_other_shapes(kind, data):
+    """Gradients are overwritten, never accumulated, and arrays handed out stay as they were."""
+    case = data.draw(cases(LAYERS[kind]))
+    first = case.gradients()
+    kept = copied(first)
+    dx, dstate0 = case.layer.backward(case.dhs, case.dstate)
+    assert_equal({"x": dx, **leaves(dstate0), **case.layer.grads}, kept, "second pass")
+    T, B, D = case.x.shape
+    other = np.ones((T + 2, B + 1, D))
+    hs, _ = case.layer.forward(other)
+    case.layer.backward(np.ones_like(hs))
+    assert_equal(first, kept, "returned arrays")
+    assert_equal(case.gradients(), kept, "after another shape")
+
+
+@every_layer
+@given(data=st.data())
+def test_returned_arrays_are_the_callers(kind, data):
+    """Writing into what a pass returned changes no later result."""
+    case = data.draw(cases(LAYERS[kind]))
+    expected = copied(case.gradients())
+    hs, final = case.forward()
+    for array in (hs, *leaves(final).values()):
+        array[...] = 7
+    for _ in range(2):
+        dx, dstate0 = case.layer.backward(case.dhs, case.dstate)
+        got = {"x": dx, **leaves(dstate0), **case.layer.grads}
+        assert_equal(got, expected)
+        for array in got.values():
+            array[...] = 7
+
+
+@every_layer
+@given(data=st.data())
+def test_passes_leave_their_arguments_alone(kind, data):
+    case = data.draw(cases(LAYERS[kind]))
+    arguments = {"dhs": case.dhs, **leaves(case.dstate, "dstate"), **case.inputs()}
+    before = copied(arguments)
+    case.gradients()
+    assert_equal(arguments, before)
+
+
+@every_layer
+@pytest.mark.parametrize("optimiser", [SGD, Adam])
+@settings(max_examples=10)
+@given(data=st.data())
+def test_after_an_update(kind, optimiser, data):
+    """The gradients follow the new parameters, and a small step down lowers the loss."""
+    case = data.draw(cases(LAYERS[kind]))
+    loss, grads = case.loss(), case.gradients()
+    optimiser(case.layer.params, lr=1e-5).step(case.layer.grads)
+    assert case.loss() < loss
+    again = case.gradients()
+    assert any(not np.array_equal(grads[name], again[name]) for name in grads)
+    for p in case.layer.params.values():
+        p *= 1.1
+    report = check_gradients(case.loss, case.inputs(), case.gradients())
+    assert report.max_error <= 1e-6, str(report)
+
+
+@every_layer
+def test_params_are_live(kind):
+    """Writing into any parameter array changes the output."""
+    case = make_case(LAYERS[kind], 3, 2, 2, 3, None, seed=1)
+    for name, p in case.layer.params.items():
+        hs, _ = case.forward()
+        p += 0.1
+        assert not np.array_equal(case.forward()[0], hs), name
+
+
+@every_layer
+def test_grads_have_the_keys_and_shapes_of_params(kind):
+    case = make_case(LAYERS[kind], 3, 2, 2, 3, None, seed=2)
+    case.gradients()
+    shapes = {name: p.shape for name, p in case.layer.params.items()}
+    assert {name: g.shape for name, g in case.layer.grads.items()} == shapes
+
+
+def test_parameter_names_and_shapes():
+    rng = np.random.default_rng(0)
+
+    def shapes(layer):
+        return {name: p.shape for name, p in layer.params.items()}
+
+    D, H = 2, 5
+    assert shapes(RNN(D, H, rng=rng)) == {"W_x": (2, 5), "W_h": (5, 5), "b": (5,)}
+    assert shapes(LSTM(D, H, rng=rng)) == {"W_x": (2, 20), "W_h": (5, 20), "b": (20,)}
+    two = {"W_x": (2, 15), "W_h": (5, 15), "b_x": (15,), "b_h": (15,)}
+    assert shapes(GRU(D, H, rng=rng)) == two
+    one = {"W_x": (2, 15), "W_h": (5, 15), "b": (15,)}
+    assert shapes(GRU(D, H, rng=rng, reset_after=False)) == one
+    stacked = Stacked([RNN(D, H, rng=rng), RNN(H, 1, rng=rng)])
+    assert shapes(stacked) == {
+        **{"0.W_x": (2, 5), "0.W_h": (5, 5), "0.b": (5,)},
+        **{"1.W_x": (5, 1), "1.W_h": (1, 1), "1.b": (1,)},
+    }
+    both = Bidirectional(RNN(D, 1, rng=rng), RNN(D, 1, rng=rng))
+    assert list(shapes(both)) == ["fwd.W_x", "fwd.W_h", "fwd.b", "bwd.W_x", "bwd.W_h", "bwd.b"]
+
+
+@every_layer
+def test_containers_show_gradients_but_cannot_be_reassigned(kind):
+    layer = make_case(LAYERS[kind], 1, 1, 1, 1, None, seed=0).layer
+    if kind in COMPOSED:
+        with pytest.raises(TypeError):
+            layer.params["0.W_x"] = np.zeros((1, 1))
+    with pytest.raises(AttributeError):
+        layer.params = {}
+
+
+@every_layer
+def test_equal_seeds_give_equal_layers(kind):
+    a, b = (make_case(LAYERS[kind], 1, 1, 2, 3, None, seed=5).layer for _ in range(2))
+    assert_equal(dict(a.params), dict(b.params))
+
+
+# --- dtype ---------------------------------------------------------------------------------
+
+
+@every_layer
+@pytest.mark.parametrize("optimiser", [lambda p: SGD(p, 0.1, momentum=0.9), Adam])
+@settings(max_examples=10)
+@given(data=st.data())
+def test_float32_stays_float32(kind, optimiser, data):
+    case = data.draw(cases(LAYERS[kind], dtype=np.float32))
+    optimiser = optimiser(case.layer.params)
+    for _ in range(2):
+        hs, final = case.forward()
+        arrays = {"hs": hs, **leaves(final, "final"), **case.gradients()}
+        optimiser.step(case.layer.grads)
+        arrays |= case.inputs() | optimiser.slots
+        for name, array in arrays.items():
+            for a in array.values() if isinstance(array, dict) else [array]:
+                assert a.dtype == np.float32, name
+
+
+@every_layer
+def test_float64_input_of_a_float32_layer_is_cast(kind):
+    case = make_case(LAYERS[kind], 3, 2, 2, 3, np.array([3, 1]), seed=3, dtype=np.float32)
+    expected = case.gradients()
+    case.x, case.dhs = case.x.astype(np.float64), case.dhs.astype(np.float64)
+    case.state, case.dstate = (
+        map_state(lambda a: a.astype(np.float64), s) for s in (case.state, case.dstate)
+    )
+    got = case.gradients()
+    assert all(g.dtype == np.float32 for g in got.values())
+    assert_equal(got, expected)
+
+
+@every_layer
+def test_extreme_input_saturates_without_warning(kind):
+    """Inputs of ±1e4: gates at exactly 0 or 1, finite results, no overflow."""
+    case = make_case(LAYERS[kind], 4, 2, 3, 3, None, seed=4)
+    case.x *= 1e4
+    with np.errstate(all="raise", under="ignore"):  # exp(-1e4) is meant to be zero
+        hs, _ = case.forward()
+        assert np.isfinite(hs).all()
+        assert all(np.isfinite(g).all() for g in case.gradients().values())
+
+
+# --- errors --------------------------------------------------------------------------------
+
+F = np.ones
+
+
+def bad_forwards(D, H):
+    """Calls of forward for T = 3, B = 2 that must raise: error, words of its message, call."""
+    x, h = F((3, 2, D)), F((2, H))
+    nan = np.array([3, np.nan])
+    return {
+        "x rank 2": (ValueError, ["x", f"(any, any, {D})", f"(2, {D})"], {"x": x[0]}),
+        "x rank 4": (ValueError, ["x", f"(any, any, {D})", f"(1, 3, 2, {D})"], {"x": x[None]}),
+        "features": (ValueError, ["x", str(D), f"(3, 2, {D + 1})"], {"x": F((3, 2, D + 1))}),
+        "x integer": (TypeError, ["x", "floating", "int"], {"x": x.astype(int)}),
+        "x complex": (TypeError, ["x", "floating", "complex"], {"x": x.astype(complex)}),
+        "x None": (TypeError, ["x", "floating", "object"], {"x": None}),
+        "T is 0": (ValueError, ["x", "at least one", f"(0, 2, {D})"], {"x": x[:0]}),
+        "B is 0": (ValueError, ["x", "at least one", f"(3, 0, {D})"], {"x": x[:, :0]}),
+        "NaN length": (ValueError, ["lengths", "1..3", "NaN"], {"lengths": nan}),
+        "float length": (TypeError, ["lengths", "integer", "float64"], {"lengths": F(2)}),
+        "bool length": (TypeError, ["lengths", "integer", "bool"], {"lengths": [True, True]}),
+        "length 0": (ValueError, ["lengths", "1..3", "0..3"], {"lengths": [0, 3]}),
+        "length -1": (ValueError, ["lengths", "1..3", "-1..3"], {"lengths": [3, -1]}),
+        "length > T": (ValueError, ["lengths", "1..3", "1..4"], {"lengths": [1, 4]}),
+        "one length": (ValueError, ["lengths", "(2)", "(1,)"], {"lengths": [3]}),
+        "length rank": (ValueError, ["lengths", "(2)", "(2, 1)"], {"lengths": [[3], [3]]}),
+        "state B": (ValueError, ["state", f"(2, {H})", f"(3, {H})"], {"bad": F((3, H))}),
+        "state H": (ValueError, ["state", f"(2, {H})", f"(2, {H + 1})"], {"bad": F((2, H + 1))}),
+        "state rank": (ValueError, ["state", f"(2, {H})", f"(1, 2, {H})"], {"bad": h[None]}),
+        "state int": (TypeError, ["state", "floating", "int"], {"bad": h.astype(int)}),
+    }
+
+
+def replace_last_leaf(state, value):
+    """The state with its last array replaced: an error in the top layer, found too late if
+    the layers below had run by then."""
+    if isinstance(state, np.ndarray):
+        return value
+    return type(state)([*state[:-1], replace_last_leaf(state[-1], value)])
+
+
+@every_layer
+@pytest.mark.parametrize("what", bad_forwards(2, 3))
+def test_bad_forward_raises_and_changes_nothing(kind, what):
+    case = make_case(LAYERS[kind], 3, 2, 2, 3, np.array([2, 3]), seed=6)
+    expected = copied(case.gradients())
+    H = list(leaves(case.state).values())[-1].shape[1]
+    error, words, call = bad_forwards(2, H)[what]
+    arguments = {"x": case.x} | call
+    if "bad" in arguments:
+        arguments["state"] = replace_last_leaf(case.state, arguments.pop("bad"))
+    with pytest.raises(error) as caught:
+        case.layer.forward(**arguments)
+    assert str(caught.value).startswith(words[0])
+    for word in words:
+        assert word in str(caught.value)
+    dx, dstate0 = case.layer.backward(case.dhs, case.dstate)  # of the earlier forward
+    assert_equal({"x": dx, **leaves(dstate0), **case.layer.grads}, expected)
+
+
+@every_layer
+@pytest.mark.parametrize("what", ["dhs rank", "dhs T", "dhs int", "dstate H", "dstate int"])
+def test_bad_backward_raises_and_changes_nothing(kind, what):
+    case = make_case(LAYERS[kind], 3, 2, 2, 3, np.array([2, 3]), seed=7)
+    expected = copied(case.gradients())
+    dhs, dstate = case.dhs, case.dstate
+    if what == "dhs rank":
+        dhs, error = dhs[0], ValueError
+    elif what == "dhs T":
+        dhs, error = dhs[:2], ValueError
+    elif what == "dhs int":
+        dhs, error = dhs.astype(int), TypeError
+    elif what == "dstate H":  # of the first layer, which is the last to run backward
+        dstate, error = map_state(lambda a: F((2, a.shape[1] + 1)), dstate), ValueError
+        if isinstance(dstate, list):
+            dstate[-1] = case.dstate[-1]
+    else:
+        dstate, error = map_state(lambda a: a.astype(int), dstate), TypeError
+    with pytest.raises(error, match=rf"^{what.split()[0]}.*expected .*got "):
+        case.layer.backward(dhs, dstate)
+    grads = {name: expected[name] for name in case.layer.params}
+    assert_equal(dict(case.layer.grads), grads)
+    dx, dstate0 = case.layer.backward(case.dhs, case.dstate)
+    assert_equal({"x": dx, **leaves(dstate0), **case.layer.grads}, expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "got"),
+    [
+        ("lstm", F((2, 3)), "ndarray"),
+        ("lstm", (F((2, 3)),), "a tuple of 1"),
+        ("lstm", (F((2, 3)),) * 3, "a tuple of 3"),
+        ("lstm", (F((2, 3)), None), "object"),
+        ("rnn", (F((2, 3)), F((2, 3))), "a tuple of 2"),
+        ("gru", [F((2, 3))], "a list of 1"),
+        ("stacked-lstm", [None], "a list of 1"),
+        ("stacked-lstm", F((2, 3)), "ndarray"),
+        ("bi-lstm", (None,), "a tuple of 1"),
+        ("bi-lstm", F((2, 2, 3)), "ndarray"),
+        ("stacked-bi", [(None, None, None), None], "a tuple of 3"),
+    ],
+)
+@pytest.mark.parametrize("name", ["state", "dstate"])
+def test_state_of_the_wrong_type(kind, state, got, name):
+    case = make_case(LAYERS[kind], 3, 2, 2, 3, None, seed=8)
+    expected = copied(case.gradients())
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}.*expected .*, got {got}"):
+        if name == "state":
+            case.layer.forward(case.x, state)
+        else:
+            case.layer.backward(case.dhs, state)
+    assert_equal(case.gradients(), expected)
+
+
+@pytest.mark.parametrize("kind", ["stacked-lstm", "bi-mixed", "stacked-bi"])
+def test_parts_of_a_state_may_be_none(kind):
+    case = make_case(LAYERS[kind], 3, 2, 2, 3, None, seed=9)
+    parts = type(case.state)([None, case.state[1]])
+    zeros = type(case.state)([map_state(np.zeros_like, case.state[0]), case.state[1]])
+    assert_equal(case.layer.forward(case.x, parts)[0], case.layer.forward(case.x, zeros)[0])
+
+
+@every_layer
+def test_backward_needs_a_forward(kind):
+    layer = LAYERS[kind](2, 3, rng=np.random.default_rng(0))
+    with pytest.raises(RuntimeError, match="forward"):
+        layer.backward(None)
+
+
+@every_simple_layer
+def test_bad_constructor(kind):
+    rng = np.random.default_rng(0)
+    build = SIMPLE[kind]
+    for sizes, error in [((0, 3), ValueError), ((2, -1), ValueError), ((2.0, 3), TypeError)]:
+        with pytest.raises(error, match="^(input|hidden)_size: expected .* got "):
+            build(*sizes, rng=rng)
+    with pytest.raises(TypeError, match="^hidden_size: .*True"):
+        build(2, True, rng=rng)
+    with pytest.raises(TypeError, match="^rng: .*int"):
+        build(2, 3, rng=0)
+    with pytest.raises(TypeError, match="^dtype: .*int64"):
+        build(2, 3, rng=rng, dtype=np.int64)
+
+
+def test_reset_after_must_be_a_bool():
+    with pytest.raises(TypeError, match="^reset_after: .*1"):
+        GRU(2, 3, rng=np.random.default_rng(0), reset_after=1)
+
+
+def test_bad_composition():
+    rng = np.random.default_rng(0)
+    layer = RNN(2, 2, rng=rng)
+    with pytest.raises(ValueError, match="^layers: .*none"):
+        Stacked([])
+    with pytest.raises(ValueError, match="^layers: .*twice"):
+        Stacked([layer, layer])
+    with pytest.raises(ValueError, match=r"^layers\[1\]: expected input_size 2, got 3"):
+        Stacked([layer, RNN(3, 2, rng=rng)])
+    with pytest.raises(ValueError, match=r"^layers\[1\]: expected dtype float64, got float32"):
+        Stacked([layer, RNN(2, 2, rng=rng, dtype=np.float32)])
+    with pytest.raises(ValueError, match="^bwd: .*own"):
+        Bidirectional(layer, layer)
+    with pytest.raises(ValueError, match="^bwd: expected input_size 2, got 3"):
+        Bidirectional(layer, RNN(3, 2, rng=rng))
+    with pytest.raises(ValueError, match="^bwd: expected dtype float64, got float32"):
+        Bidirectional(layer, RNN(2, 2, rng=rng, dtype=np.float32))
+
+
+# --- Linear and Embedding --------------------------------------------------------------------
+
+leading = st.lists(st.integers(1, 3), max_size=3).map(tuple)
+
+
+@given(leading, st.integers(1, 3), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_linear(shape, D, V, seed):
+    rng = np.random.default_rng(seed)
+    layer = Linear(D, V, rng=rng)
+    x, dy = rng.standard_normal((*shape, D)), rng.standard_normal((*shape, V))
+    y = layer.forward(x)
+    by_hand = [sum(x[..., d] * layer.params["W"][d, v] for d in range(D)) for v in range(V)]
+    np.testing.assert_allclose(y, np.stack(by_hand, -1) + layer.params["b"], rtol=0, atol=1e-14)
+    dx = layer.backward(dy)
+    first = copied(layer.grads)
+    report = check_gradients(
+        lambda: (layer.forward(x) * dy).sum(), {"x": x, **layer.params}, {"x": dx, **layer.grads}
+    )
+    assert report.max_error <= 1e-6, str(report)
+    layer.forward(x)
+    layer.backward(dy)
+    assert_equal(layer.grads, first)
+
+
+@given(leading, st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_embedding(shape, V, E, seed):
+    rng = np.random.default_rng(seed)
+    layer = Embedding(V, E, rng=rng)
+    ids, dy = rng.integers(V, size=shape), rng.standard_normal((*shape, E))
+    y = layer.forward(ids)
+    assert y.shape == (*shape, E)
+    for position in np.ndindex(shape):
+        np.testing.assert_array_equal(y[position], layer.params["W"][ids[position]])
+    for _ in range(2):
+        layer.forward(ids)
+        layer.backward(dy)
+        report = check_gradients(lambda: (layer.forward(ids) * dy).sum(), layer.params, layer.grads)
+        assert report.max_error <= 1e-6, str(report)
+
+
+def test_embedding_of_a_repeated_id_adds():
+    layer = Embedding(3, 1, rng=np.random.default_rng(0))
+    layer.forward(np.array([2, 0, 2]))
+    layer.backward(np.array([[1.0], [10.0], [100.0]]))
+    np.testing.assert_array_equal(layer.grads["W"], [[10], [0], [101]])
+
+
+def test_linear_and_embedding_stay_float32():
+    rng = np.random.default_rng(0)
+    embedding = Embedding(3, 2, rng=rng, dtype=np.float32)
+    linear = Linear(2, 4, rng=rng, dtype=np.float32)
+    y = linear.forward(embedding.forward(np.array([0, 2])))
+    dx = linear.backward(np.ones_like(y))
+    embedding.backward(dx)
+    for array in (y, dx, *linear.grads.values(), *embedding.grads.values()):
+        assert array.dtype == np.float32
+
+
+def test_linear_and_embedding_errors_change_nothing():
+    rng = np.random.default_rng(0)
+    linear, embedding = Linear(2, 4, rng=rng), Embedding(3, 2, rng=rng)
+    for layer in (linear, embedding):
+        with pytest.raises(RuntimeError, match="forward"):
+            layer.backward(F((1, 4)))
+    x, ids = rng.standard_normal((5, 2)), np.array([0, 2])
+    linear.forward(x)
+    linear.backward(F((5, 4)))
+    embedding.forward(ids)
+    embedding.backward(F((2, 2)))
+    kept = copied(linear.grads), copied(embedding.grads)
+    for call, error, words in [
+        (lambda: linear.forward(F((5, 3))), ValueError, r"^x: expected .*2\), got \(5, 3\)"),
+        (lambda: linear.forward(F(())), ValueError, r"^x: expected .*2\), got \(\)"),
+        (lambda: linear.forward(np.ones((5, 2), int)), TypeError, "^x: .*int64"),
+        (lambda: linear.backward(F((4, 4))), ValueError, r"^dy: .*\(5, 4\), got \(4, 4\)"),
+        (lambda: embedding.forward(np.array([0.0])), TypeError, "^ids: .*float64"),
+        (lambda: embedding.forward(np.array([0, 3])), ValueError, r"^ids: .*0\.\.2, got 0\.\.3"),
+        (lambda: embedding.forward(np.array([-1])), ValueError, r"^ids: .*0\.\.2, got -1"),
+        (lambda: embedding.backward(F((2, 3))), ValueError, r"^dy: .*\(2, 2\), got \(2, 3\)"),
+        (lambda: Linear(0, 4, rng=rng), ValueError, "^in_features: .*got 0"),
+        (lambda: Linear(2, 4.0, rng=rng), TypeError, r"^out_features: .*got 4\.0"),
+        (lambda: Embedding(0, 4, rng=rng), ValueError, "^num_embeddings: .*got 0"),
+        (lambda: Embedding(3, 0, rng=rng), ValueError, "^embedding_dim: .*got 0"),
+    ]:
+        with pytest.raises(error, match=words):
+            call()
+    assert_equal(linear.grads, kept[0])
+    assert_equal(embedding.grads, kept[1])
+    linear.backward(F((5, 4)))
+    embedding.backward(F((2, 2)))
+    assert_equal(linear.grads, kept[0])
+    assert_equal(embedding.grads, kept[1])

@@ -43,7 +43,7 @@ class Settings:
     hidden_size: int = 128
     batch_size: int = 64
     window: int = 128  # T, steps of truncated BPTT
-    steps: int = 8000
+    steps: int = 12_000
     lr: float = 5e-3
     betas: tuple = (0.9, 0.99)
     warmup: int = 200

@@ -1,5 +1,5 @@
 # make book       build the website          make test      everything that must pass
-# make check      the quick tests            make serve     build it and show it on port 8000
+# make check      what is quick of it        make serve     build it and show it on port 8000
 # make notebook FILE=chapters/...ipynb       execute a notebook again and save it
 # make colab      setup cells from _config.yml
 # make lock       requirements.txt from pyproject.toml (needs uv; LOCK_ARGS=--upgrade for newest)
@@ -18,6 +18,7 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export PYTHONHASHSEED = 0
 
+UNIT  := $(BIN)/pytest -q -n 2 --dist worksteal
 NBVAL := $(BIN)/pytest -q -n 2 --dist loadscope --nbval --nbval-current-env \
          --nbval-cell-timeout 300 --nbval-sanitize-with tests/sanitize.cfg
 NOTEBOOKS = $(shell find chapters -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
@@ -26,7 +27,8 @@ CHANGED = $(shell { git diff --name-only --diff-filter=d \
             $$(git merge-base HEAD main 2>/dev/null || echo HEAD) -- 'chapters/*.ipynb'; \
             git ls-files --others --exclude-standard -- 'chapters/*.ipynb'; } | sort -u)
 
-.PHONY: book test check lint unit notebooks changed html links serve notebook colab lock newest clean
+.PHONY: book test check lint unit quick notebooks changed html links serve notebook colab lock \
+        newest clean
 
 book: html links
 	@echo "The book is at $(CURDIR)/$(SITE)/index.html"
@@ -34,14 +36,17 @@ book: html links
 test: lint unit notebooks html links
 	@echo "make test: all passed"
 
-check: lint unit changed
+check: lint quick changed
 
 lint: $(VENV)/.ok
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 unit: $(VENV)/.ok
-	$(BIN)/pytest -q -n 2
+	$(UNIT)
+
+quick: $(VENV)/.ok
+	$(UNIT) -m "not environment"
 
 notebooks: $(VENV)/.ok
 	@test -n "$(NOTEBOOKS)" || { echo "no notebook under chapters/" >&2; exit 1; }

@@ -71,6 +71,14 @@ def test_readme_names_targets_that_exist():
     assert {"book", "test"} <= named <= TARGETS
 
 
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md"])
+def test_local_links_exist(name):
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text(encoding="utf8"))
+    assert links
+    for link in links:
+        assert link.startswith("https://") or (ROOT / link).exists(), link
+
+
 def test_every_chapter_is_in_the_table_of_contents():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf8"))
     listed = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]

@@ -27,6 +27,7 @@ def call(command, **kwargs):
     return result.stdout
 
 
+@pytest.mark.environment
 @pytest.mark.parametrize("version", [v for v in VERSIONS if v != RUNNING])
 def test_numpy_only_parts(version, tmp_path):
     command = pythons.find(version)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lstm_lib.interop import LAYOUTS, convert
 from lstm_lib.scratch import GRU, LSTM, sigmoid
+from tools import conventions
 
 NAMES = ("scratch", "pytorch", "keras", "onnx", "cs231n", "dlai")
 SIZES = st.integers(1, 5)
@@ -398,3 +399,30 @@ def test_needs_no_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_page_has_the_tables_of_the_layouts():
+    page = conventions.PAGE.read_text(encoding="utf-8")
+    assert conventions.render(page) == page, "run: python -m tools.conventions"
+
+
+def test_the_page_must_hold_each_table_once():
+    page = conventions.PAGE.read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="page: expected the tables"):
+        conventions.render(page.replace("% table counts", "% table sizes"))
+
+
+def test_a_stale_table_is_seen():
+    page = conventions.PAGE.read_text(encoding="utf-8")
+    stale = page.replace("| ONNX | i, o, f, c |", "| ONNX | i, f, o, c |")
+    assert stale != page and conventions.render(stale) == page
+
+
+def test_counts_of_the_page_are_the_sizes_of_the_arrays():
+    rows = conventions.counts_table()
+    for layout in LAYOUTS:
+        params = random_params(layout, 3, 5, np.random.default_rng(0))
+        arrays = without(params, "linear_before_reset")
+        gates, biases = len(layout.gates), layout.n_biases
+        assert sum(array.size for array in arrays.values()) == gates * 5 * (3 + 5 + biases)
+        assert f"${gates}H(D + H + {biases})$" in rows

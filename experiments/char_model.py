@@ -64,7 +64,7 @@ QUICK = Settings(
     warmup=5,
     validate_every=10,
     max_order=3,
-    limit=20_000,
+    limit=4_000,
 )
 
 

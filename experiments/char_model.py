@@ -41,10 +41,10 @@ class Settings:
     """Everything the result depends on, besides the Python version's library."""
 
     hidden_size: int = 128
-    batch_size: int = 64
+    batch_size: int = 32
     window: int = 128  # T, steps of truncated BPTT
     steps: int = 12_000
-    lr: float = 5e-3
+    lr: float = 4e-3
     betas: tuple = (0.9, 0.99)
     warmup: int = 200
     floor: float = 0.02

@@ -99,10 +99,10 @@ class _PaddedBatch:
 
     def __init__(self, input: Tensor, batch_first: bool) -> None:
         self.batched = input.dim() == 3
-        self.batch_first = batch_first and self.batched
+        self.batch_first = batch_first
         if not self.batched:
             input = input.unsqueeze(1)
-        elif self.batch_first:
+        elif batch_first:
             input = input.transpose(0, 1)
         self.steps, self.batch_size, _ = input.shape
         self.batch_sizes = [self.batch_size] * self.steps

@@ -27,7 +27,8 @@ KINDS = {
 }
 INPUTS = ("unbatched", "batched", "packed-sorted", "packed-unsorted")
 T, B, D, H = 4, 3, 2, 3
-LENGTHS = {"packed-sorted": [4, 2, 1], "packed-unsorted": [2, 4, 1]}
+# The order that sorts [2, 1, 4] is not its own inverse.
+LENGTHS = {"packed-sorted": [4, 2, 1], "packed-unsorted": [2, 1, 4]}
 
 
 def build(kind, seed=0, **options):
@@ -118,16 +119,15 @@ def test_equals_torch_over_the_option_grid(
     num_layers=st.integers(1, 2),
     bidirectional=st.booleans(),
     batch_first=st.booleans(),
-    hx=st.booleans(),
     seed=st.integers(0, 2**20),
 )
 def test_equals_torch_for_random_lengths(
-    kind, lengths, num_layers, bidirectional, batch_first, hx, seed
+    kind, lengths, num_layers, bidirectional, batch_first, seed
 ):
     a, b = build(
         kind, seed, num_layers=num_layers, bidirectional=bidirectional, batch_first=batch_first
     )
-    size = {"time": max(lengths), "batch": len(lengths), "hx": hx, "seed": seed}
+    size = {"time": max(lengths), "batch": len(lengths), "seed": seed}
     for form in ("batched", "packed-unsorted"):
         got, _ = run(a, form, lengths=lengths, **size)
         want, _ = run(b, form, lengths=lengths, **size)

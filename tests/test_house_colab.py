@@ -8,12 +8,12 @@ import importlib.metadata as metadata
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from environments import need_package_index, run
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 from packaging.requirements import Requirement
@@ -27,12 +27,6 @@ import importlib.metadata, json, os, sys, lstm_lib
 path = [os.path.realpath(p) for p in sys.path]
 print(json.dumps([lstm_lib.__file__, importlib.metadata.version("torch"), path]))
 """
-
-
-def run(*command, **kwargs):
-    result = subprocess.run(command, capture_output=True, text=True, **kwargs)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
 
 
 def closure(names):
@@ -100,6 +94,7 @@ def publish(folder):
 @pytest.fixture
 def colab(tmp_path, monkeypatch):
     """Return (interpreter, empty folder to run in), with the kernel `colab` registered."""
+    need_package_index(tmp_path / "index")
     python = clean_environment(tmp_path / "venv")
     url, _ = setup_cell.repository()
     config = tmp_path / "gitconfig"

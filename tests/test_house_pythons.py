@@ -5,10 +5,10 @@ Everything that the running interpreter can test is tested by the rest of the su
 
 import os
 import shutil
-import subprocess
 import sys
 
 import pytest
+from environments import leave_out, need_package_index, run
 
 from tools import pythons
 from tools.setup_cell import ROOT
@@ -19,21 +19,13 @@ RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 NUMPY_ONLY = ["tests/scratch", "tests/tasks"]
 
 
-def call(command, **kwargs):
-    result = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs
-    )
-    assert result.returncode == 0, result.stdout
-    return result.stdout
-
-
 @pytest.mark.environment
 @pytest.mark.parametrize("version", [v for v in VERSIONS if v != RUNNING])
 def test_numpy_only_parts(version, tmp_path):
     command = pythons.find(version)
     if command is None:
-        message = f"Python {version} is not installed here"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
+        leave_out(f"Python {version} is not installed here")
+    need_package_index(tmp_path / "index")
     copy = tmp_path / "book"
     copy.mkdir()
     for name in ["lstm_lib", *NUMPY_ONLY]:
@@ -42,15 +34,15 @@ def test_numpy_only_parts(version, tmp_path):
         shutil.copy(ROOT / name, copy / name)
     for path in (ROOT / "tests").glob("[!t]*.py"):  # settings and shared cases, no test_*.py
         shutil.copy(path, copy / "tests")
-    call([command, "-m", "venv", tmp_path / "venv"])
+    run(command, "-m", "venv", tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
     # The build folder that pip leaves must not be what the tests import.
-    call([python, "-m", "pip", "install", "-q", copy, "pytest", "hypothesis"])
+    run(python, "-m", "pip", "install", "-q", copy, "pytest", "hypothesis")
     shutil.rmtree(copy / "lstm_lib")
     shutil.rmtree(copy / "build", ignore_errors=True)
     without_torch = "import importlib.util as u, lstm_lib; assert u.find_spec('torch') is None"
-    call([python, "-I", "-c", without_torch])
-    shown = call([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *NUMPY_ONLY], cwd=copy)
+    run(python, "-I", "-c", without_torch)
+    shown = run(python, "-m", "pytest", "-q", *NUMPY_ONLY, cwd=copy)
     assert " passed" in shown
 
 
@@ -68,3 +60,19 @@ def test_a_command_that_does_not_run_is_passed_over(tmp_path, monkeypatch):
     assert pythons.find("3.99") == str(real)
     real.unlink()
     assert pythons.find("3.99") is None
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", "Failed"), ("", "Skipped")])
+def test_a_missing_program_fails_only_where_everything_must_run(monkeypatch, ci, outcome):
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises((pytest.fail.Exception, pytest.skip.Exception)) as caught:
+        leave_out("no such Python")
+    assert caught.typename == outcome
+
+
+def test_a_missing_package_index_is_noticed(monkeypatch, tmp_path):
+    monkeypatch.setenv("CI", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(pytest.skip.Exception, match="no package index"):
+        need_package_index(tmp_path / "index")

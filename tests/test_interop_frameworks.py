@@ -286,6 +286,16 @@ def test_parameter_counts_of_the_page(keras):
         assert layer.count_params() == count
 
 
+def test_default_resets_of_the_page(keras, rng):
+    """After in Keras, before in ONNX: a node without the attribute is the one with 0."""
+    assert keras.layers.GRU(H).reset_after is True
+    params = random_params("onnx", "gru", "before", rng, np.float32)
+    x, state = inputs("gru", rng, np.float32)
+    explicit = run_onnx(params, "gru", x, state)
+    del params["linear_before_reset"]
+    np.testing.assert_array_equal(run_onnx(params, "gru", x, state), explicit)
+
+
 def test_initial_forget_bias_of_the_page(keras):
     """Keras starts the forget bias at one and all others at zero; PyTorch draws all of them."""
     layer = keras.layers.LSTM(H)

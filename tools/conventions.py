@@ -4,6 +4,7 @@
 """
 
 import re
+from itertools import groupby
 from pathlib import Path
 
 from lstm_lib.interop import LAYOUTS
@@ -20,14 +21,14 @@ TITLES = {
 
 
 def _arrays(group):
-    """`W_x` (D, 4H), `W_h` (H, 4H); keys of one shape share it."""
-    by_shape = {}
-    for key, shape in group.items():
-        by_shape.setdefault(shape, []).append(f"`{key}`")
-    return ", ".join(
-        f"{' '.join(keys)} ({', '.join(shape)}{',' * (len(shape) == 1)})"
-        for shape, keys in by_shape.items()
-    ).replace("H+D", "H + D")
+    """`W_x` (D, 4H), `W_h` (H, 4H); neighbours of one shape share it. A shape never wraps."""
+    parts = []
+    for shape, keys in groupby(group, key=group.get):
+        lengths = ", ".join(shape).replace("+", " + ").replace(" ", "\N{NBSP}")
+        parts.append(
+            " ".join(f"`{key}`" for key in keys) + f" ({lengths}{',' * (len(shape) == 1)})"
+        )
+    return ", ".join(parts)
 
 
 def _product(layout):
@@ -46,74 +47,59 @@ def _table(header, rows):
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _title(layout):
-    return TITLES[layout.name] + (f", reset {layout.reset}" if layout.reset else "")
-
-
 def _of(cell):
     return [layout for layout in LAYOUTS if layout.cell == cell]
 
 
+def _title(layout):
+    """The name of the layout, with the reset convention where it has both."""
+    both = len({other.reset for other in _of(layout.cell) if other.name == layout.name}) > 1
+    return TITLES[layout.name] + (f", reset {layout.reset}" if both else "")
+
+
+# Narrow tables: the page is read on phones.
 def gates_table(cell):
-    """Layout and gate order, in the layout's own names."""
-    return _table(
-        ["layout", "gates, in stored order"],
-        [[_title(layout), ", ".join(layout.names)] for layout in _of(cell)],
-    )
+    """Layout and gate order, in the layout's own names (both resets share them)."""
+    rows = {TITLES[layout.name]: ", ".join(layout.names) for layout in _of(cell)}
+    return _table(["layout", "gates, in stored order"], rows.items())
 
 
 def arrays_table(cell):
-    """Layout, weights and biases with their shapes."""
+    """Layout, and its arrays with their shapes: weights, then biases."""
     return _table(
-        ["layout", "weights", "biases"],
-        [[_title(lay), _arrays(lay.weights), _arrays(lay.biases)] for lay in _of(cell)],
+        ["layout", "weights, biases"],
+        [[_title(lay), f"{_arrays(lay.weights)}, {_arrays(lay.biases)}"] for lay in _of(cell)],
     )
 
 
 def data_table():
-    """Layout, shape of a batch of sequences, side of the weights, can biases be left out."""
+    """Layout, shape of a batch of sequences, side of the weights."""
     return _table(
-        ["layout", "sequences", "product", "without biases"],
+        ["layout", "sequences", "product"],
         [
-            [TITLES[lay.name], lay.data, _product(lay), "yes" if lay.bias_optional else "no"]
+            [TITLES[lay.name], lay.data.replace(" ", "\N{NBSP}"), _product(lay)]
             for lay in _of("lstm")
         ],
     )
 
 
 def reset_table():
-    """GRU: where the reset gate acts, and what multiplies the old state."""
+    """GRU: where the reset gate can act, and what multiplies the old state."""
+    rows = {}
+    for layout in _of("gru"):
+        keeps = "1 − u" if layout.negated else "z"
+        rows.setdefault((TITLES[layout.name], keeps), []).append(layout.reset)
     return _table(
-        ["layout", "reset", "the old state is multiplied by", "how it is chosen"],
-        [
-            [
-                TITLES[lay.name],
-                f"{lay.reset} the product",
-                "1 − u" if lay.negated else "z",
-                _choice(lay),
-            ]
-            for lay in _of("gru")
-        ],
+        ["layout", "reset", "keeps"],
+        [[title, " or ".join(resets), keeps] for (title, keeps), resets in rows.items()],
     )
 
 
-def _choice(layout):
-    if layout.attributes:
-        return ", ".join(f"`{key}={value}`" for key, value in layout.attributes.items())
-    if len([other for other in _of("gru") if other.name == layout.name]) == 1:
-        return "the only one"
-    return f"`reset_after={layout.reset == 'after'}`"
-
-
 def counts_table():
-    """Parameters of each layout, by formula; layouts with the same formula share a row."""
+    """Parameters by formula; layouts with the same formula share a row."""
     rows = {}
-    for cell in ("lstm", "gru"):
-        for layout in _of(cell):
-            title = TITLES[layout.name]
-            if len([o for o in _of(cell) if o.name == layout.name]) > 1:
-                title = _title(layout)
-            rows.setdefault((cell.upper(), _count(layout)), []).append(title)
+    for layout in LAYOUTS:
+        rows.setdefault((layout.cell.upper(), _count(layout)), []).append(_title(layout))
     return _table(
         ["cell", "parameters", "layouts"],
         [[cell, count, "; ".join(titles)] for (cell, count), titles in rows.items()],

@@ -42,7 +42,7 @@ def test_numpy_only_parts(version, tmp_path):
     shutil.rmtree(copy / "build", ignore_errors=True)
     without_torch = "import importlib.util as u, lstm_lib; assert u.find_spec('torch') is None"
     run(python, "-I", "-c", without_torch)
-    shown = run(python, "-m", "pytest", "-q", *NUMPY_ONLY, cwd=copy)
+    shown = run(python, "-m", "pytest", "-q", "--hypothesis-profile=few", *NUMPY_ONLY, cwd=copy)
     assert " passed" in shown
 
 

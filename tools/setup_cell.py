@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 
 if importlib.util.find_spec("lstm_lib") is None:
-    here = Path.cwd()
-    roots = [p for p in (here, *here.parents) if (p / "lstm_lib" / "__init__.py").exists()]
+    here, package = Path.cwd(), Path("lstm_lib", "__init__.py")
+    roots = [p for p in (here, *here.parents) if (p / package).exists()]
     if roots:  # a clone of the book in which the package is not installed
         sys.path.insert(0, str(roots[0]))
     else:

@@ -1,11 +1,23 @@
 """Random layers and inputs, shared by the tests of `lstm_lib.scratch`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
-from lstm_lib.scratch import GRU, LSTM, RNN, Bidirectional, GRUCell, LSTMCell, RNNCell, Stacked
+from lstm_lib.scratch import (
+    GRU,
+    LSTM,
+    RNN,
+    Bidirectional,
+    GRUCell,
+    LSTMCell,
+    RNNCell,
+    Stacked,
+    relative_error,
+)
 
 CELLS = {
     "rnn": RNNCell,
@@ -32,6 +44,9 @@ COMPOSED = {
     ),
 }
 LAYERS = SIMPLE | COMPOSED
+
+every_layer = pytest.mark.parametrize("kind", LAYERS)
+every_simple_layer = pytest.mark.parametrize("kind", SIMPLE)
 
 
 def leaves(tree, name="state"):
@@ -118,3 +133,27 @@ def cases(draw, build, ragged=None, max_T=4, dtype=np.float64):
     if ragged or (ragged is None and draw(st.booleans())):
         lengths = np.array(draw(st.lists(st.integers(1, T), min_size=B, max_size=B)))
     return make_case(build, T, B, D, H, lengths, draw(st.integers(0, 2**32 - 1)), dtype)
+
+
+def _by_name(arrays):
+    return dict(arrays) if isinstance(arrays, Mapping) else leaves(arrays)
+
+
+def assert_equal(a, b):
+    """Two states, or two mappings of arrays, are bitwise equal."""
+    a, b = _by_name(a), _by_name(b)
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def assert_close(a, b, error=1e-14):
+    """The same up to rounding: the order of summation in a product may differ."""
+    a, b = _by_name(a), _by_name(b)
+    assert a.keys() == b.keys()
+    for name in a:
+        assert relative_error(a[name], b[name]) <= error, name
+
+
+def copied(arrays):
+    return {name: a.copy() for name, a in arrays.items()}

@@ -266,6 +266,8 @@ def draw_tree(ax, tree, title=""):
 def draw_timeline(ax, events):
     """Draw dated events as rows, the first at the top, with a mark at the year of each.
 
+    The text stands on the side of the mark that has more room.
+
     Parameters
     ----------
     ax : matplotlib Axes
@@ -273,9 +275,13 @@ def draw_timeline(ax, events):
         `key` is a key of `COLOURS`; events of one kind share it.
     """
     years = [year for year, _, _ in events]
+    middle, gap = (min(years) + max(years)) / 2, (max(years) - min(years)) / 40
     for row, (year, text, key) in enumerate(events):
         ax.plot(year, row, MARKERS.get(key, "D"), color=COLOURS[key], markersize=7)
-        ax.text(max(years) + 3, row, f"{year}  {text}", va="center", fontsize=10)
+        left = year > middle
+        label = f"{text}  {year}" if left else f"{year}  {text}"
+        x = year - gap if left else year + gap
+        ax.text(x, row, label, va="center", ha="right" if left else "left", fontsize=11)
     ax.set_ylim(len(events) - 0.5, -0.5)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)

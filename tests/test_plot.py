@@ -93,12 +93,11 @@ def test_tree_refuses_other_parts(axes):
         plot.draw_tree(axes[0], ("a", "b", "c"))
 
 
-def test_timeline_keeps_the_order_and_the_years(axes):
+def test_timeline_keeps_the_order_and_writes_where_there_is_room(axes):
     ax = axes[0]
     plot.draw_timeline(ax, [(1990, "first", "RNN"), (2000, "second", "LSTM")])
-    assert words(ax) == ["1990  first", "2000  second"]
-    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines] == [
-        (1990, 0),
-        (2000, 1),
-    ]
+    assert words(ax) == ["1990  first", "second  2000"]
+    assert [t.get_ha() for t in ax.texts] == ["left", "right"]
+    marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines]
+    assert marks == [(1990, 0), (2000, 1)]
     assert ax.yaxis.get_inverted()

@@ -74,8 +74,15 @@ def publish(folder):
     The repository itself is only read.
     """
     work, bare = folder / "work", folder / "published.git"
-    listed = run(
-        "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=setup_cell.ROOT
+    # Inside a git hook, these variables would lead git back to the repository.
+    env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    env["GIT_CONFIG_GLOBAL"] = os.devnull
+
+    def git(*arguments, cwd=work):
+        return run("git", *arguments, cwd=cwd, env=env)
+
+    listed = git(
+        "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=setup_cell.ROOT
     )
     for name in filter(None, listed.split("\0")):
         source = setup_cell.ROOT / name
@@ -83,11 +90,11 @@ def publish(folder):
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, work / name)
     _, branch = setup_cell.repository()
-    run("git", "init", "-q", "-b", branch, cwd=work)
-    run("git", "add", "-A", cwd=work)
+    git("init", "-q", "-b", branch)
+    git("add", "-A")
     author = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    run("git", *author, "commit", "-q", "--no-verify", "-m", "The working tree", cwd=work)
-    run("git", "clone", "-q", "--bare", work, bare)
+    git(*author, "commit", "-q", "-m", "The working tree")
+    git("clone", "-q", "--bare", work, bare)
     return bare
 
 

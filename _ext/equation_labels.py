@@ -4,14 +4,23 @@ The same label stands in the code as a comment, `# (rnn-h)`, and names the test,
 who sees it on the page can search for it.
 """
 
+import re
+
 from docutils import nodes
+
+_TARGET = re.compile(r"(?:^|#)equation-(.+)$")
 
 
 def show_labels(app, doctree, docname):
-    """Replace the number of every labelled equation by its label."""
+    """Replace the number of every labelled equation, and of every link to one."""
     for equation in doctree.findall(nodes.math_block):
         if equation.get("label") and equation.get("number"):
             equation["number"] = equation["label"]
+    for link in doctree.findall(nodes.reference):
+        target = _TARGET.search(link.get("refid") or link.get("refuri") or "")
+        if target and re.fullmatch(r"\(\d+\)", link.astext()):
+            link.clear()
+            link += nodes.literal(text=f"({target[1]})")
 
 
 def setup(app):

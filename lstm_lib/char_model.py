@@ -96,7 +96,7 @@ class CharModel:
         if x.ndim != 2:
             raise ValueError(f"x: expected shape (T, B), got {x.shape}")
         hs, state = self.layer.forward(scratch.one_hot(x, len(VOCAB), self.dtype), state)
-        return self.out.forward(hs), state
+        return self.out.forward(hs), state  # (char-p)
 
     def loss_and_grads(self, x, y, state=None):
         """One forward and backward pass (truncated BPTT: no gradient reaches `state`).
@@ -165,7 +165,7 @@ class CharModel:
             logits, state = self.forward(x[part], state)
             log_p = scratch.log_softmax(logits)
             nats[part] = -np.take_along_axis(log_p, y[part, :, None], axis=-1)[..., 0]
-        return nats.T.ravel() / np.log(2)
+        return nats.T.ravel() / np.log(2)  # (char-bits)
 
     def bits_per_character(self, ids, streams=1):
         """Mean of `bits`."""
@@ -204,6 +204,7 @@ class CharModel:
         logits, state = self.forward(encode(prompt)[:, None])
         written = np.empty(length, np.int64)
         for k in range(length):
+            # (char-temperature)
             p = scratch.softmax(logits[-1, 0].astype(np.float64) / temperature)
             written[k] = rng.choice(len(VOCAB), p=p)
             logits, state = self.forward(written[k : k + 1, None], state)

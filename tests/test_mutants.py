@@ -177,7 +177,7 @@ MUTANTS = {
         "dh_prev = dh_prev",
     ),
     # Layers
-    "padded outputs not zeroed": ("layers.py", "hs[t] *= mask[t]", "hs[t] *= 1"),
+    "padded outputs not zeroed": ("layers.py", "np.where(mask[t], h, 0)", "h"),
     "padding read": ("layers.py", "x = np.where(mask, x, 0)", "x = x * 1"),
     "state changed by padding": (
         "layers.py",

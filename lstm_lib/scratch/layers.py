@@ -134,9 +134,9 @@ class Recurrent:
         caches = []
         for t in range(T):
             new, cache = self.cell.step(x[t], state)
-            hs[t] = _as_tuple(new)[0]
+            h = _as_tuple(new)[0]
+            hs[t] = h if mask is None else np.where(mask[t], h, 0)
             if mask is not None:
-                hs[t] *= mask[t]
                 new = _select(mask[t], new, state)
             state = new
             caches.append(cache)

@@ -1,12 +1,14 @@
 """Train the character LSTM of the book on Python's standard library, and measure it.
 
-    python experiments/char_model.py            # about 40 minutes on one core
+    python experiments/char_model.py            # about 20 minutes on one core
+    python experiments/char_model.py --cell rnn # the RNN it is compared with, 10 minutes
     python experiments/char_model.py --resume   # go on after a stop, to the same bits
     python experiments/char_model.py --quick    # seconds: a tiny model, to see that it works
 
 It writes the weights, 8 bits each, to lstm_lib/data/char_lstm.safetensors, and the log and
 the bits per character on held-out modules, with those of Kneser-Ney n-grams, to
-experiments/results/char_model.json. With --quick both go to the work folder instead.
+experiments/results/char_model.json; for the RNN to char_rnn.safetensors and
+char_model_rnn.json. With --quick both go to the work folder instead.
 """
 
 import argparse
@@ -34,6 +36,8 @@ from lstm_lib.train import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "lstm_lib" / "data"
+RESULTS = ROOT / "experiments" / "results"
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Settings:
     limit: int | None = None  # characters read of each split; None: all
 
 
+# Less than the LSTM's parameters, and a learning rate that was not searched for.
+FULL = {"lstm": Settings(), "rnn": Settings(hidden_size=224, lr=3e-3)}
 QUICK = Settings(
     hidden_size=16,
     batch_size=8,
@@ -71,19 +77,19 @@ QUICK = Settings(
 class Run:
     """The model, its optimiser and its place in the text: all that a checkpoint holds."""
 
-    def __init__(self, settings, text_hash, train_ids):
+    def __init__(self, cell, settings, text_hash, train_ids):
         self.settings = settings
         self.text_hash = text_hash
         self.ids = train_ids
         self.model = CharModel(
-            "lstm",
+            cell,
             settings.hidden_size,
             rng=np.random.default_rng(settings.seed),
             dtype=np.float32,
         )
         self.optimiser = Adam(self.model.params, settings.lr, settings.betas)
         self.rng = np.random.default_rng([settings.seed, 1])
-        self.state = self.model.layer.cell.zero_state(settings.batch_size)
+        self.state = _as_tuple(self.model.layer.cell.zero_state(settings.batch_size))
         self.history = History()
         self.cpu_seconds = 0.0
         self._clock = time.process_time()
@@ -94,7 +100,10 @@ class Run:
         x, y, first = batch
         warm = self.rng.random((s.batch_size, 1)) >= (1.0 if first else s.cold_start)
         state = tuple(a * warm.astype(a.dtype) for a in self.state)
-        loss, grads, self.state = self.model.loss_and_grads(x, y, state)
+        if self.model.cell == "rnn":
+            (state,) = state
+        loss, grads, state = self.model.loss_and_grads(x, y, state)
+        self.state = _as_tuple(state)
         clip_by_global_norm(grads, s.max_norm)
         done = self.optimiser.steps
         self.optimiser.lr = s.lr * warmup_cosine(done, s.steps, warmup=s.warmup, floor=s.floor)
@@ -120,8 +129,9 @@ class Run:
         self._clock = now
         arrays = {f"params/{name}": a for name, a in self.model.params.items()}
         arrays |= {f"optimiser/{name}": a for name, a in self.optimiser.state_dict().items()}
-        arrays |= {"state/h": self.state[0], "state/c": self.state[1]}
+        arrays |= {f"state/{name}": a for name, a in self._named_state()}
         meta = {
+            "cell": self.model.cell,
             "settings": asdict(self.settings),
             "text": self.text_hash,
             "rng": self.rng.bit_generator.state,
@@ -133,7 +143,12 @@ class Run:
     def load(self, path):
         """Take over a checkpoint of the same settings and the same text."""
         arrays, meta = load_checkpoint(path)
-        mine = json.loads(json.dumps({"settings": asdict(self.settings), "text": self.text_hash}))
+        mine = {
+            "cell": self.model.cell,
+            "settings": asdict(self.settings),
+            "text": self.text_hash,
+        }
+        mine = json.loads(json.dumps(mine))
         for key, value in mine.items():
             if meta[key] != value:
                 raise ValueError(f"{path} has {key} {meta[key]}, this run has {value}")
@@ -146,10 +161,17 @@ class Run:
                 if name.startswith("optimiser/")
             }
         )
-        self.state = (arrays["state/h"], arrays["state/c"])
+        self.state = tuple(arrays[f"state/{name}"] for name, _ in self._named_state())
         self.rng.bit_generator.state = meta["rng"]
         self.history = History(**meta["history"])
         self.cpu_seconds = meta["cpu_seconds"]
+
+    def _named_state(self):
+        return zip(self.model.layer.cell.state_names, self.state, strict=True)
+
+
+def _as_tuple(state):
+    return state if isinstance(state, tuple) else (state,)
 
 
 def ngram_table(ids, max_order):
@@ -167,6 +189,7 @@ def ngram_table(ids, max_order):
 def main(argv=None):
     """Run the experiment with the given command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cell", choices=["lstm", "rnn"], default="lstm")
     parser.add_argument("--quick", action="store_true", help="a tiny model, in seconds")
     parser.add_argument("--steps", type=int, help="number of updates")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
@@ -174,20 +197,19 @@ def main(argv=None):
         "--work", type=Path, default=ROOT / "_build" / "char_model", help="folder of checkpoints"
     )
     options = parser.parse_args(argv)
-    settings = QUICK if options.quick else Settings()
+    cell = options.cell
+    settings = QUICK if options.quick else FULL[cell]
     if options.steps is not None:
         settings = replace(settings, steps=options.steps)
     options.work.mkdir(parents=True, exist_ok=True)
     checkpoint = options.work / "checkpoint.safetensors"
-    if options.quick:
-        weights, results = options.work / "char_lstm.safetensors", options.work / "char_model.json"
-    else:
-        weights = ROOT / "lstm_lib" / "data" / "char_lstm.safetensors"
-        results = ROOT / "experiments" / "results" / "char_model.json"
+    weights = (options.work if options.quick else DATA) / f"char_{cell}.safetensors"
+    name = "char_model.json" if cell == "lstm" else f"char_model_{cell}.json"
+    results = (options.work if options.quick else RESULTS) / name
 
     corpora = {split: stdlib_text.load(split) for split in stdlib_text.MODULES}
     ids = {split: corpus.ids[: settings.limit] for split, corpus in corpora.items()}
-    run = Run(settings, stdlib_text.corpus_hash(), ids["train"])
+    run = Run(cell, settings, stdlib_text.corpus_hash(), ids["train"])
     if options.resume:
         run.load(checkpoint)
 
@@ -214,7 +236,7 @@ def main(argv=None):
         checkpoint_every=settings.validate_every,
         history=run.history,
         progress=sys.stderr.isatty(),
-        desc="character LSTM",
+        desc=f"character {cell.upper()}",
     )
     if run.history.interrupted:
         print("interrupted; go on with --resume")
@@ -233,10 +255,11 @@ def main(argv=None):
     }
     # Measured on the very bytes that are kept; the file is then written with the number in it.
     save_char_model(run.model, weights, about)
-    int8_model, _ = load_char_model(weights)
+    int8_model, _ = load_char_model(weights, cell)
     int8 = {split: int8_model.bits_per_character(ids[split]) for split in held_out}
     save_char_model(run.model, weights, about | {"bits_per_char": f"{int8['test']:.3f}"})
     report = {
+        "cell": cell,
         "settings": asdict(settings),
         "python": about["python"],
         "numpy": np.__version__,

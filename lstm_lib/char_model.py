@@ -17,7 +17,7 @@ from .tasks.stdlib_text import VOCAB, decode, encode
 from .train import read_safetensors, write_safetensors
 
 _CELLS = {"lstm": scratch.LSTM, "rnn": scratch.RNN}
-_FORMAT = "char-lstm 1"
+_FORMATS = {"lstm": "char-lstm 1", "rnn": "char-rnn 1"}
 _CHUNK = 256  # time steps per forward pass when a long text is measured: bounds the memory
 
 
@@ -50,8 +50,7 @@ class CharModel:
     """
 
     def __init__(self, cell, hidden_size, *, rng, dtype=np.float64):
-        if cell not in _CELLS:
-            raise ValueError(f"cell: expected 'lstm' or 'rnn', got {cell!r}")
+        _check_cell(cell)
         self.cell = cell
         self.hidden_size = hidden_size
         self.layer = _CELLS[cell](len(VOCAB), hidden_size, rng=rng, dtype=dtype)
@@ -220,26 +219,26 @@ class CharModel:
 
 
 def save_char_model(model, path, metadata):
-    """Write an LSTM character model with 8-bit weights, one scale for each row.
+    """Write a character model with 8-bit weights, one scale for each row.
 
     A row w is stored as integers q = round(w / s), s = max|w| / 127, and read as s q, so no
-    weight moves by more than s / 2. The file (safetensors) holds
+    weight moves by more than s / 2. The file (safetensors) holds, with G = 4 blocks of H for
+    an LSTM (gates i, f, g, o) and G = 1 for an RNN,
 
     =============== =========== ======== =====================================
     name            shape       dtype    in the model
     =============== =========== ======== =====================================
-    weight_ih_t     (V, 4H)     int8     W_x, one row for each character
-    weight_hh       (4H, H)     int8     W_h transposed, gates i, f, g, o
+    weight_ih_t     (V, GH)     int8     W_x, one row for each character
+    weight_hh       (GH, H)     int8     W_h transposed
     out_weight      (V, H)      int8     W of the linear layer, transposed
     <name>.scale    (rows,)     float32  s of each row of the three
-    bias            (4H,)       float32  b
+    bias            (GH,)       float32  b
     out_bias        (V,)        float32  b of the linear layer
     =============== =========== ======== =====================================
 
     Parameters
     ----------
     model : CharModel
-        With ``cell="lstm"``.
     path : path
     metadata : dict of str to str
         Kept in the file, beside ``"format"`` and ``"vocab"``.
@@ -247,10 +246,8 @@ def save_char_model(model, path, metadata):
     Raises
     ------
     ValueError
-        If the model is not an LSTM, or a weight is not finite.
+        If a weight is not finite.
     """
-    if model.cell != "lstm":
-        raise ValueError(f"model: expected an LSTM, got cell {model.cell!r}")
     params = model.params
     for name, array in params.items():
         if not np.isfinite(array).all():
@@ -265,17 +262,18 @@ def save_char_model(model, path, metadata):
         ("out_weight", params["out.W"].T),
     ):
         tensors[name], tensors[f"{name}.scale"] = _quantise(w)
-    write_safetensors(path, tensors, {**metadata, "format": _FORMAT, "vocab": VOCAB})
+    write_safetensors(path, tensors, {**metadata, "format": _FORMATS[model.cell], "vocab": VOCAB})
 
 
-def load_char_model(path=None):
-    """Read the character LSTM that comes with the book, or another such file.
+def load_char_model(path=None, cell="lstm"):
+    """Read a character model that comes with the book, or another such file.
 
     Parameters
     ----------
     path : path, optional
-        A file of `save_char_model`. Default: the model trained by
-        ``experiments/char_model.py``, H = 128.
+        A file of `save_char_model`. Default: the model that ``experiments/char_model.py``
+        trained, an LSTM with H = 128 or an RNN with H = 224.
+    cell : {"lstm", "rnn"}
 
     Returns
     -------
@@ -288,25 +286,32 @@ def load_char_model(path=None):
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is truncated, foreign, or made for another vocabulary.
+        If `cell` is neither "lstm" nor "rnn", or the file is truncated, foreign, of the other
+        cell, or made for another vocabulary.
     """
+    _check_cell(cell)
     if path is None:
-        with as_file(files("lstm_lib") / "data" / "char_lstm.safetensors") as included:
-            return load_char_model(included)
-    tensors, metadata = read_safetensors(path, _FORMAT)
+        with as_file(files("lstm_lib") / "data" / f"char_{cell}.safetensors") as included:
+            return load_char_model(included, cell)
+    tensors, metadata = read_safetensors(path, _FORMATS[cell])
     if metadata.get("vocab") != VOCAB:
         raise ValueError(
             f"path: expected the vocabulary {VOCAB!r}, got {metadata.get('vocab')!r} in {path}"
         )
     hidden_size = tensors["weight_hh"].shape[1]
     # The drawn weights are all overwritten.
-    model = CharModel("lstm", hidden_size, rng=np.random.default_rng(0))
+    model = CharModel(cell, hidden_size, rng=np.random.default_rng(0))
     model.layer.params["W_x"][:] = _dequantise(tensors, "weight_ih_t")
     model.layer.params["W_h"][:] = _dequantise(tensors, "weight_hh").T
     model.layer.params["b"][:] = tensors["bias"]
     model.out.params["W"][:] = _dequantise(tensors, "out_weight").T
     model.out.params["b"][:] = tensors["out_bias"]
     return model, metadata
+
+
+def _check_cell(cell):
+    if cell not in _CELLS:
+        raise ValueError(f"cell: expected 'lstm' or 'rnn', got {cell!r}")
 
 
 def _quantise(w):

@@ -206,14 +206,13 @@ def test_errors():
             model.sample(*arguments, rng=rng)
 
 
-def test_eight_bits_keep_every_weight_within_half_a_step(tmp_path):
-    model = make(hidden_size=5)
+def test_eight_bits_keep_every_weight_within_half_a_step(model, tmp_path):
     model.params["layer.W_x"][7] = 0
     path = tmp_path / "model"
     save_char_model(model, path, {"steps": "12"})
-    read, metadata = load_char_model(path)
-    assert metadata == {"format": "char-lstm 1", "vocab": VOCAB, "steps": "12"}
-    assert read.cell == "lstm" and read.hidden_size == 5 and read.dtype == np.float64
+    read, metadata = load_char_model(path, model.cell)
+    assert metadata == {"format": f"char-{model.cell} 1", "vocab": VOCAB, "steps": "12"}
+    assert read.cell == model.cell and read.hidden_size == 6 and read.dtype == np.float64
     for name, row_axis in (("layer.W_x", 1), ("layer.W_h", 0), ("out.W", 0)):
         half = np.abs(model.params[name]).max(axis=row_axis, keepdims=True) / 127 / 2
         assert (np.abs(read.params[name] - model.params[name]) <= half * (1 + 1e-5)).all()
@@ -222,18 +221,18 @@ def test_eight_bits_keep_every_weight_within_half_a_step(tmp_path):
         assert np.array_equal(read.params[name], model.params[name].astype(np.float32))
 
 
-def test_the_file_has_the_documented_layout(tmp_path):
-    model = make(hidden_size=5)
+def test_the_file_has_the_documented_layout(model, tmp_path):
     save_char_model(model, tmp_path / "model", {})
-    tensors, _ = read_safetensors(tmp_path / "model", "char-lstm 1")
+    tensors, _ = read_safetensors(tmp_path / "model", f"char-{model.cell} 1")
+    rows = {"lstm": 24, "rnn": 6}[model.cell]
     assert {name: (a.shape, a.dtype.name) for name, a in tensors.items()} == {
-        "weight_ih_t": ((96, 20), "int8"),
+        "weight_ih_t": ((96, rows), "int8"),
         "weight_ih_t.scale": ((96,), "float32"),
-        "weight_hh": ((20, 5), "int8"),
-        "weight_hh.scale": ((20,), "float32"),
-        "out_weight": ((96, 5), "int8"),
+        "weight_hh": ((rows, 6), "int8"),
+        "weight_hh.scale": ((rows,), "float32"),
+        "out_weight": ((96, 6), "int8"),
         "out_weight.scale": ((96,), "float32"),
-        "bias": ((20,), "float32"),
+        "bias": ((rows,), "float32"),
         "out_bias": ((96,), "float32"),
     }
     for name in ("weight_ih_t", "weight_hh", "out_weight"):
@@ -260,8 +259,11 @@ def test_files_that_are_not_models(tmp_path):
     write_safetensors(path, {"a": np.zeros(1)}, {"format": "char-lstm 1", "vocab": "ab"})
     with pytest.raises(ValueError, match="expected the vocabulary .* got 'ab'"):
         load_char_model(path)
-    with pytest.raises(ValueError, match="model: expected an LSTM, got cell 'rnn'"):
-        save_char_model(make("rnn"), path, {})
+    with pytest.raises(ValueError, match="cell: expected 'lstm' or 'rnn', got 'gru'"):
+        load_char_model(path, "gru")
+    save_char_model(make("rnn"), path, {})
+    with pytest.raises(ValueError, match="char-lstm 1"):
+        load_char_model(path)
     broken = make()
     broken.params["layer.W_h"][0, 0] = np.nan
     with pytest.raises(ValueError, match="layer.W_h has others"):
@@ -311,6 +313,19 @@ def test_the_experiment_runs_and_a_killed_run_gives_the_same_model(
 
     with pytest.raises(ValueError, match="has settings"):
         experiment.main(["--quick", "--resume", "--steps", "50", "--work", str(two)])
+    capsys.readouterr()
+
+
+def test_the_experiment_trains_an_rnn_too(experiment, tmp_path, capsys):
+    arguments = ["--quick", "--cell", "rnn", "--work", str(tmp_path)]
+    experiment.main([*arguments, "--steps", "20"])
+    report = json.loads((tmp_path / "char_model_rnn.json").read_text())
+    model, metadata = load_char_model(tmp_path / "char_rnn.safetensors", "rnn")
+    assert report["cell"] == model.cell == "rnn" and metadata["steps"] == "20"
+    # The finished run is read back whole, and has nothing left to do.
+    experiment.main([*arguments, "--steps", "20", "--resume"])
+    again = json.loads((tmp_path / "char_model_rnn.json").read_text())
+    assert again["bits_per_character"] == report["bits_per_character"]
     capsys.readouterr()
 
 

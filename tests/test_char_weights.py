@@ -1,0 +1,62 @@
+"""The trained character LSTM that comes with the book, and the report of its training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lstm_lib.char_model import load_char_model
+from lstm_lib.tasks import stdlib_text
+
+ROOT = Path(__file__).resolve().parents[1]
+WEIGHTS = ROOT / "lstm_lib" / "data" / "char_lstm.safetensors"
+REPORT = ROOT / "experiments" / "results" / "char_model.json"
+
+
+@pytest.fixture(scope="module")
+def report():
+    return json.loads(REPORT.read_text())
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return load_char_model()
+
+
+def test_the_file_is_small():
+    assert WEIGHTS.stat().st_size < 200_000
+
+
+def test_weights_and_report_are_of_the_same_run(loaded, report):
+    model, metadata = loaded
+    assert model.hidden_size == report["settings"]["hidden_size"] == 128
+    assert metadata["corpus_sha256"] == report["corpus_sha256"]
+    assert metadata["python"] == report["python"]
+    assert metadata["steps"] == str(report["settings"]["steps"]) == str(report["log"][-1][0])
+    measured = report["bits_per_character"]["int8"]["test"]
+    assert float(metadata["bits_per_char"]) == pytest.approx(measured, abs=6e-4)
+
+
+def test_eight_bits_cost_little(report):
+    bits = report["bits_per_character"]
+    for split in ("valid", "test"):
+        assert abs(bits["int8"][split] - bits["float32"][split]) < 0.02
+
+
+def test_the_model_is_as_good_as_reported(loaded, report):
+    # The modules differ a little between Python versions, and each of the streams starts cold.
+    for split in ("valid", "test"):
+        ids = stdlib_text.load(split).ids
+        measured = loaded[0].bits_per_character(ids, streams=64)
+        assert measured == pytest.approx(report["bits_per_character"]["int8"][split], abs=0.08)
+
+
+def test_the_ngram_choice_is_made_on_the_validation_text(report):
+    table = report["bits_per_character"]["ngram"]
+    assert table["best_order"] == table["orders"][int(np.argmin(table["valid"]))]
+
+
+def test_it_writes_something_like_python(loaded):
+    text = loaded[0].sample("import os\n\ndef ", 600, 0.5, rng=np.random.default_rng(0))
+    assert "\n    " in text and "(" in text and "self" in text

@@ -157,8 +157,8 @@ def gru_step(x_part: Tensor, state: State, weights: Weights) -> tuple[State, GRU
 
     References
     ----------
-    Cho et al. (2014), "Learning Phrase Representations using RNN Encoder-Decoder", with two
-    differences: they apply r to h before the product, and their z is ``1 - z`` here in h'.
+    Cho et al. (2014), "Learning Phrase Representations using RNN Encoder-Decoder for Statistical
+    Machine Translation", with one difference: they apply r to h before the product.
     """
     (h,) = state
     x_r, x_z, x_n = x_part.chunk(3, dim=-1)

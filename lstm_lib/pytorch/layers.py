@@ -419,7 +419,11 @@ class GRU(_Layers):
 
     A drop-in for `torch.nn.GRU`, as `LSTM` is for `torch.nn.LSTM`, with the same parameters except
     `proj_size`. The weights have 3H rows, gates r, z, n. The two biases do not merge into one:
-    the n block of ``bias_hh`` is inside the reset.
+    the n block of ``bias_hh`` is inside the reset. Errors and warnings are those of `LSTM`.
+
+    References
+    ----------
+    Cho et al. (2014); see `gru_step` for the difference.
     """
 
     def __init__(
@@ -453,7 +457,12 @@ class RNN(_Layers):
     """A plain recurrent network over a sequence; the equation is in `rnn_step`.
 
     A drop-in for `torch.nn.RNN`, as `LSTM` is for `torch.nn.LSTM`, without `proj_size` and with
-    `nonlinearity`, 'tanh' or 'relu', as the fourth argument. The weights have H rows.
+    `nonlinearity`, 'tanh' or 'relu', as the fourth argument. The weights have H rows. Errors and
+    warnings are those of `LSTM`, and a ValueError for another nonlinearity.
+
+    References
+    ----------
+    Elman (1990).
     """
 
     def __init__(

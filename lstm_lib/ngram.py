@@ -6,6 +6,8 @@ last n - 1 symbols, and it is fitted by counting.
 
 import numpy as np
 
+from .scratch.functions import check_ids, check_size
+
 
 class NGram:
     """n-gram model with interpolated Kneser-Ney smoothing, one discount for each order.
@@ -35,21 +37,19 @@ class NGram:
 
     Raises
     ------
+    TypeError
+        If a number is not an integer.
     ValueError
         If a number is too small or V**n is too large.
     """
 
     def __init__(self, order, vocab_size):
-        if order < 1:
-            raise ValueError(f"order: expected at least 1, got {order}")
-        if vocab_size < 1:
-            raise ValueError(f"vocab_size: expected at least 1, got {vocab_size}")
-        if int(vocab_size) ** int(order) >= 2**63:
+        self.order = check_size(order, "order")
+        self.vocab_size = check_size(vocab_size, "vocab_size")
+        if self.vocab_size**self.order >= 2**63:
             raise ValueError(
                 f"order: expected vocab_size**order < 2**63, got {vocab_size}**{order}"
             )
-        self.order = int(order)
-        self.vocab_size = int(vocab_size)
         self._levels = None
 
     @property
@@ -198,13 +198,7 @@ class NGram:
             raise ValueError(f"{name}: expected shape (N,), got {ids.shape}")
         if ids.size == 0:
             return ids.astype(np.int64)
-        if not np.issubdtype(ids.dtype, np.integer):
-            raise TypeError(f"{name}: expected integers, got dtype {ids.dtype}")
-        if ids.min() < 0 or ids.max() >= self.vocab_size:
-            raise ValueError(
-                f"{name}: expected symbols 0..{self.vocab_size - 1}, got {ids.min()}..{ids.max()}"
-            )
-        return ids.astype(np.int64)
+        return check_ids(ids, self.vocab_size, name).astype(np.int64)
 
     def _codes(self, ids, k):
         """The k-grams of `ids` as numbers in base V, oldest symbol first: shape (N - k + 1,)."""

@@ -158,17 +158,17 @@ MUTANTS = {
         "dh_prev = dh * z",
         "dh_prev = np.zeros_like(dh)",
     ),
-    "gru-dr with h_prev": ("cells.py", "dr = dz_n * recurrent", "dr = dz_n * h_prev"),
+    "gru-dr with h_prev": ("cells.py", "dr = dz_n * m", "dr = dz_n * h_prev"),
     "gru-dm without the reset gate": ("cells.py", "dm = dz_n * r", "dm = dz_n"),
     "gru-dbhn of the wrong quantity": (
         "cells.py",
         "dm.sum(axis=0)  # (gru-dbhn)",
         "dz_n.sum(axis=0)  # (gru-dbhn)",
     ),
-    "gru-dr-before with recurrent": ("cells.py", "dr = dm * h_prev", "dr = dm * recurrent"),
+    "gru-dr-before with m": ("cells.py", "dr = dm * h_prev", "dr = dm * m"),
     "gru-dwhn-before with h_prev": (
         "cells.py",
-        "dW_hn += recurrent.T @ dz_n",
+        "dW_hn += m.T @ dz_n",
         "dW_hn += h_prev.T @ dz_n",
     ),
     "gru-dh-prev-rz missing": (
@@ -219,13 +219,19 @@ MUTANTS = {
     ),
     "initial state ignored": (
         "layers.py",
-        "state = self.check_state(state, B)\n        hs",
-        "state = self.cell.zero_state(B)\n        hs",
+        "state = _copied(self.check_state(state, B))",
+        "state = self.cell.zero_state(B)",
     ),
+    "initial state shared with the caller": (
+        "layers.py",
+        "state = _copied(self.check_state(state, B))",
+        "state = self.check_state(state, B)",
+    ),
+    "input shared with the caller": ("layers.py", "else x.copy()", "else x"),
     "final state shared with the cache": (
         "layers.py",
-        "_as_state(tuple(a.copy() for a in _as_tuple(state)))",
-        "state",
+        "return hs, _copied(state)",
+        "return hs, state",
     ),
     "reversal that ignores lengths": (
         "layers.py",

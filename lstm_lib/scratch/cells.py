@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .functions import check_dtype, check_float, check_shape, check_size, sigmoid
+from .functions import check_dtype, check_float, check_rng, check_shape, check_size, sigmoid
 
 
 class Cell:
@@ -46,8 +46,7 @@ class Cell:
         self.input_size = check_size(input_size, "input_size")
         self.hidden_size = check_size(hidden_size, "hidden_size")
         self.dtype = check_dtype(dtype)
-        if not isinstance(rng, np.random.Generator):
-            raise TypeError(f"rng: expected a numpy.random.Generator, got {type(rng).__name__}")
+        check_rng(rng)
         bound = 1 / np.sqrt(self.hidden_size)
         self.params = {
             name: rng.uniform(-bound, bound, shape).astype(self.dtype)
@@ -162,6 +161,11 @@ class RNNCell(Cell):
         -------
         dx : array (B, D)
         dh_prev : array (B, H)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `dstate` has the wrong type, dtype or shape; `grads` are then untouched.
         """
         x, h_prev, h = cache
         (dh,) = self.check_state(dstate, len(x), "dstate")
@@ -175,7 +179,10 @@ class RNNCell(Cell):
 
 
 class LSTMCache(NamedTuple):
-    """What one LSTM step must remember for its backward pass; arrays (B, D) or (B, H)."""
+    """What one LSTM step must remember for its backward pass; arrays (B, D) or (B, H).
+
+    The backward pass needs tanh_c only; c is there to be looked at.
+    """
 
     x: np.ndarray
     h_prev: np.ndarray
@@ -244,13 +251,18 @@ class LSTMCell(Cell):
         ----------
         dstate : tuple (dh, dc) of arrays (B, H)
             Gradients of the loss with respect to the step's h and c. dc is what reaches c
-            from the next step; the part that reaches c through h is added here.
+            from the next step; the share that reaches c through h is added here.
         cache : LSTMCache of the step
 
         Returns
         -------
         dx : array (B, D)
         dstate_prev : tuple (dh_prev, dc_prev) of arrays (B, H)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `dstate` has the wrong type, dtype or shape; `grads` are then untouched.
         """
         x, h_prev, c_prev, i, f, g, o, _, tanh_c = cache
         dh, dc = self.check_state(dstate, len(x), "dstate")
@@ -276,8 +288,7 @@ class LSTMCell(Cell):
 class GRUCache(NamedTuple):
     """What one GRU step must remember for its backward pass; arrays (B, D) or (B, H).
 
-    `recurrent` is what the reset gate lets through: r ⊙ h_prev (B, H) when it acts before
-    the product, the product itself, h_prev W_hn + b_hn, when it acts after.
+    m is h_prev W_hn + b_hn when the reset acts after the product, r ⊙ h_prev when before.
     """
 
     x: np.ndarray
@@ -285,12 +296,13 @@ class GRUCache(NamedTuple):
     r: np.ndarray
     z: np.ndarray
     n: np.ndarray
-    recurrent: np.ndarray
+    m: np.ndarray
 
 
 class GRUCell(Cell):
     """Gated recurrent unit (Cho et al., 2014), with either convention for the reset gate.
 
+    [z_r, z_z] = the first two blocks of x W_x + b_x + h_prev W_h + b_h
     r = σ(z_r)   z = σ(z_z)
     n = tanh(x W_xn + b_xn + r ⊙ (h_prev W_hn + b_hn))   reset_after=True, as in PyTorch
     n = tanh(x W_xn + (r ⊙ h_prev) W_hn + b_n)           reset_after=False, as in the paper
@@ -299,6 +311,11 @@ class GRUCell(Cell):
     `params`: W_x (D, 3H), W_h (H, 3H), blocks in the order r, z, n; with `reset_after` two
     biases b_x, b_h (3H,) each, because b_hn sits inside the reset and cannot be merged;
     without it one bias b (3H,). The state is h (B, H).
+
+    Parameters are those of `Cell`, and
+
+    reset_after : bool
+        Whether the reset gate acts after the recurrent product. TypeError for anything else.
     """
 
     def __init__(self, input_size, hidden_size, *, rng, dtype=np.float64, reset_after=True):
@@ -342,13 +359,13 @@ class GRUCell(Cell):
         r = sigmoid(zx_r + zh_r)  # (gru-r)
         z = sigmoid(zx_z + zh_z)  # (gru-z)
         if self.reset_after:
-            recurrent = h_prev @ W_h[:, 2 * H :] + self.params["b_h"][2 * H :]
-            n = np.tanh(zx_n + r * recurrent)  # (gru-n)
+            m = h_prev @ W_h[:, 2 * H :] + self.params["b_h"][2 * H :]
+            n = np.tanh(zx_n + r * m)  # (gru-n)
         else:
-            recurrent = r * h_prev
-            n = np.tanh(zx_n + recurrent @ W_h[:, 2 * H :])  # (gru-n-before)
+            m = r * h_prev
+            n = np.tanh(zx_n + m @ W_h[:, 2 * H :])  # (gru-n-before)
         h = (1 - z) * n + z * h_prev  # (gru-h)
-        return h, GRUCache(x, h_prev, r, z, n, recurrent)
+        return h, GRUCache(x, h_prev, r, z, n, m)
 
     def step_backward(self, dstate, cache):
         """One step backward; adds to `grads`.
@@ -362,8 +379,13 @@ class GRUCell(Cell):
         -------
         dx : array (B, D)
         dh_prev : array (B, H)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `dstate` has the wrong type, dtype or shape; `grads` are then untouched.
         """
-        x, h_prev, r, z, n, recurrent = cache
+        x, h_prev, r, z, n, m = cache
         (dh,) = self.check_state(dstate, len(x), "dstate")
         H = self.hidden_size
         W_h, dW_h = self.params["W_h"], self.grads["W_h"]
@@ -373,7 +395,7 @@ class GRUCell(Cell):
         dh_prev = dh * z  # (gru-dh-prev)
         dz_n = dn * (1 - n**2)  # (gru-dz-n)
         if self.reset_after:
-            dr = dz_n * recurrent  # (gru-dr)
+            dr = dz_n * m  # (gru-dr)
             dm = dz_n * r  # (gru-dm)
             dh_prev = dh_prev + dm @ W_hn.T  # (gru-dh-prev-n)
             dW_hn += h_prev.T @ dm  # (gru-dwhn)
@@ -382,7 +404,7 @@ class GRUCell(Cell):
             dm = dz_n @ W_hn.T  # (gru-dm-before)
             dr = dm * h_prev  # (gru-dr-before)
             dh_prev = dh_prev + dm * r  # (gru-dh-prev-n-before)
-            dW_hn += recurrent.T @ dz_n  # (gru-dwhn-before)
+            dW_hn += m.T @ dz_n  # (gru-dwhn-before)
         dz_r = dr * r * (1 - r)  # (gru-dz-r)
         dz_z = dz * z * (1 - z)  # (gru-dz-z)
         dz_rz = np.concatenate([dz_r, dz_z], axis=1)

@@ -101,6 +101,12 @@ def check_dtype(dtype):
     return dtype
 
 
+def check_rng(rng):
+    """Raise unless `rng` is a numpy.random.Generator."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng: expected a numpy.random.Generator, got {type(rng).__name__}")
+
+
 def check_float(value, dtype, name):
     """Return `value` as an array of the floating `dtype`, or raise if it is not floating."""
     value = np.asarray(value)

@@ -9,7 +9,14 @@ from types import MappingProxyType
 import numpy as np
 
 from .cells import GRUCell, LSTMCell, RNNCell, describe
-from .functions import check_dtype, check_float, check_ids, check_shape, check_size
+from .functions import (
+    check_dtype,
+    check_float,
+    check_ids,
+    check_rng,
+    check_shape,
+    check_size,
+)
 
 
 def _as_tuple(state):
@@ -18,6 +25,10 @@ def _as_tuple(state):
 
 def _as_state(arrays):
     return arrays if len(arrays) > 1 else arrays[0]
+
+
+def _copied(state):
+    return _as_state(tuple(a.copy() for a in _as_tuple(state)))
 
 
 def check_lengths(lengths, T, B):
@@ -71,6 +82,10 @@ class Recurrent:
 
     `RNN`, `LSTM` and `GRU` are this class with their cell.
 
+    Parameters
+    ----------
+    cell : RNNCell, LSTMCell or GRUCell
+
     Attributes
     ----------
     params, grads : dict of str to array
@@ -95,7 +110,10 @@ class Recurrent:
 
     @property
     def caches(self):
-        """The cell's cache of each step of the last `forward`, a list of T named tuples."""
+        """The cell's cache of each step of the last `forward`, a list of T named tuples.
+
+        RuntimeError if there was no `forward`.
+        """
         return self._last_run()[0]
 
     def forward(self, x, state=None, lengths=None):
@@ -128,8 +146,10 @@ class Recurrent:
         mask = None
         if lengths is not None:
             mask = length_mask(check_lengths(lengths, T, B), T)[:, :, None]
-            x = np.where(mask, x, 0)  # so that even a NaN in the padding cannot leak
-        state = self.check_state(state, B)
+        # Copies: `backward` reads both, and the caller may write into its own before that.
+        state = _copied(self.check_state(state, B))
+        # Zeros in the padding, so that not even a NaN there can leak.
+        x = np.where(mask, x, 0) if mask is not None else x.copy()
         hs = np.zeros((T, B, self.hidden_size), self.dtype)
         caches = []
         for t in range(T):
@@ -141,7 +161,7 @@ class Recurrent:
             state = new
             caches.append(cache)
         self._run = caches, mask
-        return hs, _as_state(tuple(a.copy() for a in _as_tuple(state)))
+        return hs, _copied(state)
 
     def backward(self, dhs, dstate=None):
         """Back-propagate through every step of the last `forward` (BPTT; Werbos, 1990).
@@ -199,7 +219,7 @@ class Recurrent:
 
     def _last_run(self):
         if self._run is None:
-            raise RuntimeError("backward: call forward first")
+            raise RuntimeError("call forward first")
         return self._run
 
 
@@ -210,21 +230,34 @@ def _select(mask, a, b):
 
 
 class RNN(Recurrent):
-    """Layer of `RNNCell`: see `Recurrent` for `forward` and `backward`. The state is h."""
+    """Tanh recurrent layer: `RNNCell` at every step. The state is h (B, H).
+
+    `params`: W_x (D, H), W_h (H, H), b (H,). Arguments and errors are those of `RNNCell`,
+    `forward` and `backward` those of `Recurrent`.
+    """
 
     def __init__(self, input_size, hidden_size, *, rng, dtype=np.float64):
         super().__init__(RNNCell(input_size, hidden_size, rng=rng, dtype=dtype))
 
 
 class LSTM(Recurrent):
-    """Layer of `LSTMCell`: see `Recurrent` for `forward` and `backward`. The state is (h, c)."""
+    """LSTM layer: `LSTMCell` at every step. The state is the tuple (h, c), each (B, H).
+
+    `params`: W_x (D, 4H), W_h (H, 4H), b (4H,), blocks i, f, g, o. Arguments and errors are
+    those of `LSTMCell`, `forward` and `backward` those of `Recurrent`.
+    """
 
     def __init__(self, input_size, hidden_size, *, rng, dtype=np.float64):
         super().__init__(LSTMCell(input_size, hidden_size, rng=rng, dtype=dtype))
 
 
 class GRU(Recurrent):
-    """Layer of `GRUCell`: see `Recurrent` for `forward` and `backward`. The state is h."""
+    """GRU layer: `GRUCell` at every step. The state is h (B, H).
+
+    `params`: W_x (D, 3H), W_h (H, 3H), blocks r, z, n, and b_x, b_h (3H,) or b (3H,) as
+    `reset_after` is True or False. Arguments and errors are those of `GRUCell`, `forward` and
+    `backward` those of `Recurrent`.
+    """
 
     def __init__(self, input_size, hidden_size, *, rng, dtype=np.float64, reset_after=True):
         cell = GRUCell(input_size, hidden_size, rng=rng, dtype=dtype, reset_after=reset_after)
@@ -430,12 +463,19 @@ class Linear:
     dtype : floating dtype
 
     `params`: W (in, out), b (out,). `backward` overwrites `grads`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is not a positive integer, `rng` is not a Generator or `dtype` is not
+        floating.
     """
 
     def __init__(self, in_features, out_features, *, rng, dtype=np.float64):
         self.in_features = check_size(in_features, "in_features")
         self.out_features = check_size(out_features, "out_features")
         self.dtype = check_dtype(dtype)
+        check_rng(rng)
         bound = 1 / np.sqrt(self.in_features)
         self.params = {
             "W": rng.uniform(-bound, bound, (in_features, out_features)).astype(self.dtype),
@@ -445,15 +485,22 @@ class Linear:
         self._x = None
 
     def forward(self, x):
-        """Return y (..., out) for x (..., in); ValueError if the last axis is not `in`."""
+        """Return y (..., out) for x (..., in).
+
+        TypeError if x is not floating, ValueError if its last axis is not `in`.
+        """
         x = check_float(x, self.dtype, "x")
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"x: expected shape (..., {self.in_features}), got {x.shape}")
-        self._x = x
+        self._x = x.copy()  # `backward` reads it, and the caller may write into its own
         return x @ self.params["W"] + self.params["b"]
 
     def backward(self, dy):
-        """Return dx (..., in) for dy (..., out), and set `grads`."""
+        """Return dx (..., in) for dy (..., out), and set `grads`.
+
+        RuntimeError if there was no `forward`; TypeError or ValueError if the dtype or shape of
+        dy is wrong, and `grads` are then untouched.
+        """
         if self._x is None:
             raise RuntimeError("backward: call forward first")
         dy = check_float(dy, self.dtype, "dy")
@@ -477,24 +524,37 @@ class Embedding:
     dtype : floating dtype
 
     `params`: W (V, E). `backward` overwrites `grads`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is not a positive integer, `rng` is not a Generator or `dtype` is not
+        floating.
     """
 
     def __init__(self, num_embeddings, embedding_dim, *, rng, dtype=np.float64):
         self.num_embeddings = check_size(num_embeddings, "num_embeddings")
         self.embedding_dim = check_size(embedding_dim, "embedding_dim")
         self.dtype = check_dtype(dtype)
+        check_rng(rng)
         table = rng.standard_normal((self.num_embeddings, self.embedding_dim))
         self.params = {"W": table.astype(self.dtype)}
         self.grads = {"W": np.zeros_like(self.params["W"])}
         self._ids = None
 
     def forward(self, ids):
-        """Return vectors ids.shape + (E,) for integer ids in 0 .. V - 1, or raise."""
-        self._ids = check_ids(ids, self.num_embeddings, "ids")
+        """Return vectors ids.shape + (E,) for integer ids in 0 .. V - 1.
+
+        TypeError if ids are not integers, ValueError if one is out of range.
+        """
+        self._ids = check_ids(ids, self.num_embeddings, "ids").copy()
         return self.params["W"][self._ids]
 
     def backward(self, dy):
-        """Set `grads` from dy ids.shape + (E,). An id used twice adds its gradients."""
+        """Set `grads` from dy ids.shape + (E,). An id used twice adds its gradients.
+
+        Raises as `Linear.backward`.
+        """
         if self._ids is None:
             raise RuntimeError("backward: call forward first")
         dy = check_float(dy, self.dtype, "dy")

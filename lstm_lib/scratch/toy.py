@@ -1,7 +1,7 @@
 """The book's toy cells: two units, one input feature, numbers that fit on a sheet of paper.
 
-They return in every chapter of Parts I to IV, so that a number met once can be recognised
-later. The candidate block g of the toy LSTM is the toy RNN.
+They return from chapter to chapter, so that a number met once can be recognised later. The
+candidate block g of the toy LSTM is the toy RNN.
 """
 
 import numpy as np

@@ -222,6 +222,21 @@ def test_passes_leave_their_arguments_alone(kind, data):
 
 
 @every_layer
+@given(data=st.data())
+def test_the_caller_may_reuse_its_arrays_before_backward(kind, data):
+    """Writing into the arguments of `forward` changes no gradient of that call."""
+    case = data.draw(cases(LAYERS[kind]))
+    expected = copied(case.gradients())
+    case.forward()
+    for array in (case.x, *leaves(case.state).values()):
+        array[...] = 7
+    if case.lengths is not None:
+        case.lengths[...] = 1
+    dx, dstate0 = case.layer.backward(case.dhs, case.dstate)
+    assert_equal({"x": dx, **leaves(dstate0), **case.layer.grads}, expected)
+
+
+@every_layer
 @few
 @given(data=st.data())
 def test_after_an_update(kind, data):

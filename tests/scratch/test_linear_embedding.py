@@ -53,6 +53,20 @@ def test_embedding_of_a_repeated_id_adds():
     np.testing.assert_array_equal(layer.grads["W"], [[10], [0], [101]])
 
 
+def test_the_caller_may_reuse_its_arrays_before_backward():
+    rng = np.random.default_rng(0)
+    linear, embedding = Linear(2, 4, rng=rng), Embedding(3, 4, rng=rng)
+    dy = rng.standard_normal((5, 4))
+    for layer, x in ((linear, rng.standard_normal((5, 2))), (embedding, rng.integers(3, size=5))):
+        layer.forward(x)
+        layer.backward(dy)
+        expected = copied(layer.grads)
+        layer.forward(x)
+        x[...] = 1
+        layer.backward(dy)
+        assert_equal(layer.grads, expected)
+
+
 def test_linear_and_embedding_stay_float32():
     rng = np.random.default_rng(0)
     embedding = Embedding(3, 2, rng=rng, dtype=np.float32)
@@ -87,6 +101,8 @@ def test_linear_and_embedding_errors_change_nothing():
         (lambda: embedding.backward(np.ones((2, 3))), ValueError, r"^dy: .*\(2, 2\), got \(2, 3\)"),
         (lambda: Linear(0, 4, rng=rng), ValueError, "^in_features: .*got 0"),
         (lambda: Linear(2, 4.0, rng=rng), TypeError, r"^out_features: .*got 4\.0"),
+        (lambda: Linear(2, 4, rng=0), TypeError, "^rng: .*got int"),
+        (lambda: Embedding(3, 4, rng=np.random), TypeError, "^rng: .*got module"),
         (lambda: Embedding(0, 4, rng=rng), ValueError, "^num_embeddings: .*got 0"),
         (lambda: Embedding(3, 0, rng=rng), ValueError, "^embedding_dim: .*got 0"),
     ]:

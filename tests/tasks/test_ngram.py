@@ -162,9 +162,9 @@ def test_large_codes_do_not_overflow():
     ("ids", "error", "message"),
     [
         ([0, 1], ValueError, "ids: expected at least 3 symbols, got 2"),
-        ([0, 1, 4, 1], ValueError, r"ids: expected symbols 0\.\.3, got 0\.\.4"),
-        ([0, 1, -1, 1], ValueError, r"ids: expected symbols 0\.\.3, got -1\.\.1"),
-        ([0.0, 1.0, 2.0], TypeError, "ids: expected integers, got dtype float64"),
+        ([0, 1, 4, 1], ValueError, r"ids: expected values in 0\.\.3, got 0\.\.4"),
+        ([0, 1, -1, 1], ValueError, r"ids: expected values in 0\.\.3, got -1\.\.1"),
+        ([0.0, 1.0, 2.0], TypeError, "ids: expected an integer array, got dtype float64"),
         ([[0, 1, 2]], ValueError, r"ids: expected shape \(N,\), got \(1, 3\)"),
     ],
 )
@@ -181,6 +181,8 @@ def test_other_errors():
         NGram(0, 4)
     with pytest.raises(ValueError, match="vocab_size: expected at least 1, got 0"):
         NGram(1, 0)
+    with pytest.raises(TypeError, match=r"order: expected an integer, got 2\.5"):
+        NGram(2.5, 4)
     model = NGram(2, 4)
     for call in (lambda: model.bits([0]), lambda: model.probs([]), lambda: model.discounts):
         with pytest.raises(RuntimeError, match="call fit first"):
@@ -189,7 +191,7 @@ def test_other_errors():
     assert model.bits([]).shape == (0,)
     with pytest.raises(ValueError, match="at least one symbol"):
         model.bits_per_symbol([])
-    with pytest.raises(ValueError, match=r"context: expected symbols 0\.\.3"):
+    with pytest.raises(ValueError, match=r"context: expected values in 0\.\.3"):
         model.probs([9])
     with pytest.raises(ValueError, match="length: expected at least 0, got -1"):
         model.sample(-1, rng=np.random.default_rng(0))

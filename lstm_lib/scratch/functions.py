@@ -1,5 +1,7 @@
 """Elementary functions that neither overflow nor warn, and keep the dtype they are given."""
 
+from numbers import Real
+
 import numpy as np
 
 
@@ -93,9 +95,20 @@ def check_size(value, name):
     return int(value)
 
 
+def check_positive(value, name):
+    """Raise unless `value` is a real number above 0."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    if not value > 0:
+        raise ValueError(f"{name}: expected a number above 0, got {value!r}")
+
+
 def check_dtype(dtype):
     """Return `dtype` as a NumPy dtype if it is a real floating one, else raise."""
-    dtype = np.dtype(dtype)
+    try:
+        dtype = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"dtype: expected a floating dtype, got {dtype!r}") from error
     if not np.issubdtype(dtype, np.floating):
         raise TypeError(f"dtype: expected a floating dtype, got {dtype}")
     return dtype

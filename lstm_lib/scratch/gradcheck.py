@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .functions import check_positive
+
 
 def relative_error(a, n):
     """max|a - n| / max(max|a|, max|n|, 1e-8): the one measure of agreement in the book.
@@ -49,15 +51,15 @@ def numerical_gradient(loss, array, eps=1e-5):
     Raises
     ------
     TypeError
-        If `array` is not a float64 array (in float32 the differences are mostly rounding).
+        If `array` is not a float64 array (in float32 the differences are mostly rounding), or
+        `eps` is not a number.
     ValueError
         If `eps` is not above 0.
     """
     if not isinstance(array, np.ndarray) or array.dtype != np.float64:
         got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise TypeError(f"array: expected a float64 array, got {got}")
-    if not eps > 0:
-        raise ValueError(f"eps: expected a number above 0, got {eps!r}")
+    check_positive(eps, "eps")
     grad = np.zeros_like(array)
     for index in np.ndindex(array.shape):
         kept = array[index]

@@ -290,6 +290,11 @@ class _Container:
         )
 
 
+def _check_layer(layer, name):
+    if not isinstance(layer, Recurrent | _Container):
+        raise TypeError(f"{name}: expected a recurrent layer, got {type(layer).__name__}")
+
+
 class Stacked(_Container):
     """Layers on top of each other: each reads the hidden states of the one below.
 
@@ -301,6 +306,8 @@ class Stacked(_Container):
 
     Raises
     ------
+    TypeError
+        If one of them is not a recurrent layer.
     ValueError
         If there is no layer, one stands twice, or a layer's input size or dtype does not
         fit the one below.
@@ -310,6 +317,8 @@ class Stacked(_Container):
         self.layers = list(layers)
         if not self.layers:
             raise ValueError("layers: expected at least one layer, got none")
+        for k, layer in enumerate(self.layers):
+            _check_layer(layer, f"layers[{k}]")
         for k, (below, above) in enumerate(zip(self.layers, self.layers[1:], strict=False)):
             if above.input_size != below.output_size:
                 raise ValueError(
@@ -381,11 +390,15 @@ class Bidirectional(_Container):
 
     Raises
     ------
+    TypeError
+        If one of them is not a recurrent layer.
     ValueError
         If the two layers differ in input size or dtype, or are the same object.
     """
 
     def __init__(self, fwd, bwd):
+        _check_layer(fwd, "fwd")
+        _check_layer(bwd, "bwd")
         if fwd is bwd:
             raise ValueError("bwd: expected a layer of its own, got the forward layer")
         for what in ("input_size", "dtype"):

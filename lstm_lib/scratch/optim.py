@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .functions import check_positive
+
 
 def clip_by_global_norm(grads, max_norm):
     """Scale all gradients by min(1, max_norm / norm), in place (Pascanu et al., 2013).
@@ -20,11 +22,10 @@ def clip_by_global_norm(grads, max_norm):
 
     Raises
     ------
-    ValueError
-        If `max_norm` is not above 0.
+    TypeError, ValueError
+        If `max_norm` is not a number above 0.
     """
-    if not max_norm > 0:
-        raise ValueError(f"max_norm: expected a number above 0, got {max_norm!r}")
+    check_positive(max_norm, "max_norm")
     norm = float(np.sqrt(sum(np.sum(g.astype(np.float64) ** 2) for g in grads.values())))
     if np.isfinite(norm) and norm > max_norm:
         for g in grads.values():
@@ -38,11 +39,14 @@ class _Optimiser:
     _slots: tuple[str, ...] = ()
 
     def __init__(self, params, lr):
-        if not lr > 0:
-            raise ValueError(f"lr: expected a number above 0, got {lr!r}")
+        check_positive(lr, "lr")
         self.params = dict(params)
         if not self.params:
             raise ValueError("params: expected at least one array, got none")
+        for name, p in self.params.items():
+            if not (isinstance(p, np.ndarray) and np.issubdtype(p.dtype, np.floating)):
+                got = p.dtype if isinstance(p, np.ndarray) else type(p).__name__
+                raise TypeError(f"params[{name!r}]: expected a floating array, got {got}")
         self.lr = lr
         self.steps = 0
         self.slots = {
@@ -65,13 +69,12 @@ class _Optimiser:
         if set(grads) != set(self.params):
             raise ValueError(f"grads: expected the keys {sorted(self.params)}, got {sorted(grads)}")
         for name, p in self.params.items():
-            if grads[name].shape != p.shape:
-                raise ValueError(
-                    f"grads[{name!r}]: expected shape {p.shape}, got {grads[name].shape}"
-                )
+            shape = np.shape(grads[name])
+            if shape != p.shape:
+                raise ValueError(f"grads[{name!r}]: expected shape {p.shape}, got {shape}")
         self.steps += 1
         for name, p in self.params.items():
-            self._update(name, p, grads[name])
+            self._update(name, p, np.asarray(grads[name]))
 
     def _update(self, name, p, g):
         raise NotImplementedError
@@ -110,6 +113,8 @@ class SGD(_Optimiser):
 
     Raises
     ------
+    TypeError
+        If `lr` is not a number, or a parameter is not a floating array.
     ValueError
         If a number is out of range or there is no parameter.
     """
@@ -144,6 +149,8 @@ class Adam(_Optimiser):
 
     Raises
     ------
+    TypeError
+        If `lr` or `eps` is not a number, or a parameter is not a floating array.
     ValueError
         If a number is out of range or there is no parameter.
     """
@@ -153,8 +160,7 @@ class Adam(_Optimiser):
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
         if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
             raise ValueError(f"betas: expected two numbers in [0, 1), got {betas!r}")
-        if not eps > 0:
-            raise ValueError(f"eps: expected a number above 0, got {eps!r}")
+        check_positive(eps, "eps")
         super().__init__(params, lr)
         self.betas, self.eps = tuple(betas), eps
 

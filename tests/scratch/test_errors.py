@@ -14,7 +14,7 @@ from scratch_cases import (
     map_state,
 )
 
-from lstm_lib.scratch import GRU, RNN, Bidirectional, Stacked
+from lstm_lib.scratch import GRU, RNN, Bidirectional, Linear, Stacked
 
 F = np.ones
 
@@ -154,8 +154,9 @@ def test_bad_constructor(kind):
         build(2, True, rng=rng)
     with pytest.raises(TypeError, match="^rng: .*int"):
         build(2, 3, rng=0)
-    with pytest.raises(TypeError, match="^dtype: .*int64"):
-        build(2, 3, rng=rng, dtype=np.int64)
+    for dtype in (np.int64, "float12"):
+        with pytest.raises(TypeError, match="^dtype: .*(int64|float12)"):
+            build(2, 3, rng=rng, dtype=dtype)
 
 
 def test_reset_after_must_be_a_bool():
@@ -168,6 +169,11 @@ def test_bad_composition():
     layer = RNN(2, 2, rng=rng)
     with pytest.raises(ValueError, match="^layers: .*none"):
         Stacked([])
+    with pytest.raises(TypeError, match=r"^layers\[1\]: expected .*, got Linear"):
+        Stacked([layer, Linear(2, 2, rng=rng)])
+    for bad in ("fwd", "bwd"):
+        with pytest.raises(TypeError, match=f"^{bad}: expected .*, got NoneType"):
+            Bidirectional(**({"fwd": layer, "bwd": layer} | {bad: None}))
     with pytest.raises(ValueError, match="^layers: .*twice"):
         Stacked([layer, layer])
     with pytest.raises(ValueError, match=r"^layers\[1\]: expected input_size 2, got 3"):

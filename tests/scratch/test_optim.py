@@ -182,6 +182,22 @@ def test_bad_settings(call, name):
         call({"p": np.ones(2)})
 
 
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda p: SGD(p, lr="1"), "lr"),
+        (lambda p: Adam(p, lr=None), "lr"),
+        (lambda p: Adam(p, eps=True), "eps"),
+        (lambda p: clip_by_global_norm(p, None), "max_norm"),
+        (lambda p: SGD({"p": np.ones(2, int)}, lr=1), r"params\['p'\]"),
+        (lambda p: SGD({"p": [1.0]}, lr=1), r"params\['p'\]"),
+    ],
+)
+def test_settings_of_the_wrong_type(call, name):
+    with pytest.raises(TypeError, match=rf"^{name}: expected .*got "):
+        call({"p": np.ones(2)})
+
+
 def test_clip_by_hand():
     """One norm for all arrays: (3, 4) and (12,) have norm 13."""
     grads = {"a": np.array([3.0, 4.0]), "b": np.array([[12.0]])}

@@ -1,4 +1,4 @@
-"""The trained character LSTM that comes with the book, and the report of its training."""
+"""The trained character models that come with the book, and the reports of their training."""
 
 import json
 from pathlib import Path
@@ -10,27 +10,34 @@ from lstm_lib.char_model import load_char_model
 from lstm_lib.tasks import stdlib_text
 
 ROOT = Path(__file__).resolve().parents[1]
-WEIGHTS = ROOT / "lstm_lib" / "data" / "char_lstm.safetensors"
-REPORT = ROOT / "experiments" / "results" / "char_model.json"
+RESULTS = ROOT / "experiments" / "results"
+REPORTS = {"lstm": RESULTS / "char_model.json", "rnn": RESULTS / "char_model_rnn.json"}
+
+
+@pytest.fixture(scope="module", params=["lstm", "rnn"])
+def cell(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def report():
-    return json.loads(REPORT.read_text())
+def report(cell):
+    return json.loads(REPORTS[cell].read_text())
 
 
 @pytest.fixture(scope="module")
-def loaded():
-    return load_char_model()
+def loaded(cell):
+    return load_char_model(cell=cell)
 
 
-def test_the_file_is_small():
-    assert WEIGHTS.stat().st_size < 200_000
+def test_the_file_is_small(cell):
+    path = ROOT / "lstm_lib" / "data" / f"char_{cell}.safetensors"
+    assert path.stat().st_size < 200_000
 
 
-def test_weights_and_report_are_of_the_same_run(loaded, report):
+def test_weights_and_report_are_of_the_same_run(cell, loaded, report):
     model, metadata = loaded
-    assert model.hidden_size == report["settings"]["hidden_size"] == 128
+    assert model.cell == cell
+    assert model.hidden_size == report["settings"]["hidden_size"] == {"lstm": 128, "rnn": 224}[cell]
     assert metadata["corpus_sha256"] == report["corpus_sha256"]
     assert metadata["python"] == report["python"]
     assert metadata["steps"] == str(report["settings"]["steps"]) == str(report["log"][-1][0])

@@ -22,10 +22,6 @@ COLOURS = {
 DASHES = {"RNN": "--", "LSTM": "-", "GRU": "-.", "n-gram": ":", "reference": "-"}
 MARKERS = {"RNN": "s", "LSTM": "o", "GRU": "^", "n-gram": "D", "reference": "x"}
 
-# One scale for signed quantities and one for what lies in 0..1, used for nothing else.
-SIGNED = "PuOr_r"
-UNIT = "Greens"
-
 
 def use_style():
     """Set the house style for every figure that follows (matplotlib's rcParams).

@@ -56,7 +56,7 @@ class Settings:
     cold_start: float = 0.02  # share of streams whose state is reset before a batch
     seed: int = 0
     validate_every: int = 250
-    max_order: int = 8
+    max_order: int = 9
     limit: int | None = None  # characters read of each split; None: all
 
 

@@ -337,3 +337,21 @@ def test_an_interrupted_experiment_exports_nothing(experiment, monkeypatch, tmp_
     experiment.main(["--quick", "--work", str(tmp_path)])
     assert "--resume" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_search_of_the_rates_runs_and_its_result_is_that_of_the_script(
+    experiment, monkeypatch, tmp_path
+):
+    monkeypatch.delitem(sys.modules, "char_rates", raising=False)
+    import char_rates
+
+    char_rates.main(["--quick", "--work", str(tmp_path)])
+    quick = json.loads((tmp_path / "char_rates.json").read_text())
+    kept = json.loads((char_rates.DATA / "char_rates.json").read_text())
+    assert quick.keys() == kept.keys()
+    assert kept["rates"] == list(char_rates.RATES) and kept["seeds"] == list(char_rates.SEEDS)
+    assert quick["settings"] == kept["settings"] | {"steps": 10}
+    shape = (len(char_rates.RATES), len(char_rates.SEEDS))
+    for report in (quick, kept):
+        for values in report["valid_bits_per_character"].values():
+            assert np.shape(values) == shape and np.isfinite(values).all()

@@ -21,7 +21,7 @@ _FORMATS = {"lstm": "char-lstm 1", "rnn": "char-rnn 1"}
 _CHUNK = 256  # time steps per forward pass when a long text is measured: bounds the memory
 
 
-class CharModel:
+class CharModel(scratch.Container):
     """Predicts the next character of a text over `lstm_lib.tasks.stdlib_text.VOCAB`.
 
     Parameters
@@ -40,6 +40,8 @@ class CharModel:
         Input size V, hidden size H. Its state is (h, c) or h, each (B, H).
     out : scratch.Linear
         H to V.
+    params, grads
+        Of both layers, by the names ``"layer.W_x"`` ... ``"out.b"``: see `scratch.Container`.
 
     Raises
     ------
@@ -55,20 +57,11 @@ class CharModel:
         self.hidden_size = hidden_size
         self.layer = _CELLS[cell](len(VOCAB), hidden_size, rng=rng, dtype=dtype)
         self.out = scratch.Linear(hidden_size, len(VOCAB), rng=rng, dtype=dtype)
+        super().__init__(layer=self.layer, out=self.out)
         self.dtype = self.layer.dtype
         if cell == "lstm":
             self.layer.params["b"][:] = 0
             self.layer.params["b"][hidden_size : 2 * hidden_size] = 1
-
-    @property
-    def params(self):
-        """Live arrays of both layers, by the names ``"layer.W_x"`` ... ``"out.b"``."""
-        return self._named("params")
-
-    @property
-    def grads(self):
-        """Gradients of the last `loss_and_grads`, by the same names."""
-        return self._named("grads")
 
     def forward(self, x, state=None):
         """Scores of every next character.
@@ -208,14 +201,6 @@ class CharModel:
             written[k] = rng.choice(len(VOCAB), p=p)
             logits, state = self.forward(written[k : k + 1, None], state)
         return decode(written)
-
-    def _named(self, kind):
-        layers = (("layer", self.layer), ("out", self.out))
-        return {
-            f"{name}.{key}": array
-            for name, layer in layers
-            for key, array in getattr(layer, kind).items()
-        }
 
 
 def save_char_model(model, path, metadata):

@@ -7,7 +7,7 @@ sequence. Nothing here imports anything but NumPy and the standard library.
 from .cells import GRUCell, LSTMCell, RNNCell
 from .functions import log_softmax, one_hot, sigmoid, softmax
 from .gradcheck import GradientReport, check_gradients, numerical_gradient, relative_error
-from .layers import GRU, LSTM, RNN, Bidirectional, Embedding, Linear, Stacked
+from .layers import GRU, LSTM, RNN, Bidirectional, Container, Embedding, Linear, Stacked
 from .losses import bce_with_logits, mse, softmax_cross_entropy
 from .optim import SGD, Adam, clip_by_global_norm
 
@@ -18,6 +18,7 @@ __all__ = [
     "SGD",
     "Adam",
     "Bidirectional",
+    "Container",
     "Embedding",
     "GRUCell",
     "GradientReport",

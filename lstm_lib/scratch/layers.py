@@ -264,38 +264,54 @@ class GRU(Recurrent):
         super().__init__(cell)
 
 
-class _Container:
-    """Parameters and gradients of named sub-layers, as `name.key`."""
+class Container:
+    """Named layers whose parameters and gradients are seen as one, as `name.key`.
 
-    def _named(self):
-        raise NotImplementedError
+    Parameters
+    ----------
+    **layers : name=layer, each with `params` and `grads`
+
+    Attributes
+    ----------
+    params, grads : read-only mappings of str to array
+        `Container(rnn=RNN(...), readout=Linear(...)).params` has the keys "rnn.W_x", ...,
+        "readout.b". The arrays are the layers' own: write into them to change a layer.
+
+    Raises
+    ------
+    ValueError
+        If there is no layer.
+    """
+
+    def __init__(self, **layers):
+        if not layers:
+            raise ValueError("layers: expected at least one layer, got none")
+        self._layers = layers
 
     @property
     def params(self):
-        """Read-only mapping to the sub-layers' live arrays: write into the arrays."""
         return self._merged("params")
 
     @property
     def grads(self):
-        """Read-only mapping to the sub-layers' gradients."""
         return self._merged("grads")
 
     def _merged(self, what):
         return MappingProxyType(
             {
                 f"{name}.{key}": array
-                for name, layer in self._named()
+                for name, layer in self._layers.items()
                 for key, array in getattr(layer, what).items()
             }
         )
 
 
 def _check_layer(layer, name):
-    if not isinstance(layer, Recurrent | _Container):
+    if not isinstance(layer, Recurrent | Stacked | Bidirectional):
         raise TypeError(f"{name}: expected a recurrent layer, got {type(layer).__name__}")
 
 
-class Stacked(_Container):
+class Stacked(Container):
     """Layers on top of each other: each reads the hidden states of the one below.
 
     Parameters
@@ -315,8 +331,7 @@ class Stacked(_Container):
 
     def __init__(self, layers):
         self.layers = list(layers)
-        if not self.layers:
-            raise ValueError("layers: expected at least one layer, got none")
+        super().__init__(**{str(k): layer for k, layer in enumerate(self.layers)})
         for k, layer in enumerate(self.layers):
             _check_layer(layer, f"layers[{k}]")
         for k, (below, above) in enumerate(zip(self.layers, self.layers[1:], strict=False)):
@@ -335,9 +350,6 @@ class Stacked(_Container):
         self.output_size = self.layers[-1].output_size
         self.dtype = self.layers[0].dtype
         self._batch_size = None
-
-    def _named(self):
-        return [(str(k), layer) for k, layer in enumerate(self.layers)]
 
     def check_state(self, state, batch_size, name="state"):
         """Return the list of the layers' checked states; None stands for zeros."""
@@ -376,7 +388,7 @@ class Stacked(_Container):
         return dhs, d0
 
 
-class Bidirectional(_Container):
+class Bidirectional(Container):
     """Two layers over the same sequence, one of them from its end (Schuster & Paliwal, 1997).
 
     hs[t] = [forward layer after steps 0 .. t, backward layer after steps last .. t]
@@ -406,13 +418,11 @@ class Bidirectional(_Container):
                 raise ValueError(
                     f"bwd: expected {what} {getattr(fwd, what)}, got {getattr(bwd, what)}"
                 )
+        super().__init__(fwd=fwd, bwd=bwd)
         self.fwd, self.bwd = fwd, bwd
         self.input_size, self.dtype = fwd.input_size, fwd.dtype
         self.output_size = fwd.output_size + bwd.output_size
         self._order = None
-
-    def _named(self):
-        return [("fwd", self.fwd), ("bwd", self.bwd)]
 
     def check_state(self, state, batch_size, name="state"):
         """Return the pair of the two layers' checked states; None stands for zeros."""

@@ -28,6 +28,8 @@ from lstm_lib.scratch import (
     SGD,
     Adam,
     Bidirectional,
+    Container,
+    Linear,
     Stacked,
     check_gradients,
 )
@@ -393,3 +395,18 @@ def test_extreme_input_saturates_without_warning(kind):
         hs, _ = case.forward()
         assert np.isfinite(hs).all()
         assert all(np.isfinite(g).all() for g in case.gradients().values())
+
+
+def test_a_container_shows_its_layers_as_one_and_live():
+    rng = np.random.default_rng(0)
+    rnn, readout = RNN(2, 3, rng=rng), Linear(3, 2, rng=rng)
+    both = Container(rnn=rnn, readout=readout)
+    assert list(both.params) == ["rnn.W_x", "rnn.W_h", "rnn.b", "readout.W", "readout.b"]
+    assert both.params["readout.W"] is readout.params["W"]
+    hs, _ = rnn.forward(np.ones((4, 1, 2)))
+    rnn.backward(readout.backward(np.ones_like(readout.forward(hs))))
+    assert both.grads["rnn.W_h"] is rnn.grads["W_h"]  # those of the last backward
+    with pytest.raises(TypeError):
+        both.params["rnn.b"] = np.zeros(3)
+    with pytest.raises(ValueError, match="layers: expected at least one layer"):
+        Container()

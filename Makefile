@@ -46,7 +46,7 @@ unit: $(VENV)/.ok
 	$(UNIT)
 
 quick: $(VENV)/.ok
-	$(UNIT) -m "not environment"
+	$(UNIT) -m "not slow"
 
 notebooks: $(VENV)/.ok
 	@test -n "$(NOTEBOOKS)" || { echo "no notebook under chapters/" >&2; exit 1; }

@@ -45,8 +45,8 @@ def main(argv=None):
     parser.add_argument("--quick", action="store_true", help="a few updates, in seconds")
     parser.add_argument("--work", type=Path, default=ROOT / "_build" / "char_rates")
     options = parser.parse_args(argv)
-    settings = replace(SETTINGS, steps=10) if options.quick else SETTINGS
-    ids = {split: stdlib_text.load(split).ids for split in ("train", "valid")}
+    settings = replace(SETTINGS, steps=10, limit=4_000) if options.quick else SETTINGS
+    ids = {split: stdlib_text.load(split).ids[: settings.limit] for split in ("train", "valid")}
     bits = {cell: [] for cell in HIDDEN}
     for cell, hidden_size in HIDDEN.items():
         for lr in tqdm(RATES, desc=cell.upper()):

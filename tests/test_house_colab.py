@@ -123,7 +123,7 @@ def colab(tmp_path, monkeypatch):
     return python, folder
 
 
-@pytest.mark.environment
+@pytest.mark.slow
 def test_chapter_runs_on_colab(colab):
     python, folder = colab
     missing = "import importlib.util as u; assert u.find_spec('lstm_lib') is None"

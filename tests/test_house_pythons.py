@@ -19,7 +19,7 @@ RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 NUMPY_ONLY = ["tests/scratch", "tests/tasks"]
 
 
-@pytest.mark.environment
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [v for v in VERSIONS if v != RUNNING])
 def test_numpy_only_parts(version, tmp_path):
     command = pythons.find(version)

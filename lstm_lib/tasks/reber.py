@@ -305,7 +305,7 @@ def _walk(rng, count):
 
 
 def _batch(ids, lengths, dtype):
-    """Build the batch of symbols (T + 1, B), of which lengths + 1 count in each column."""
+    """Build the batch of symbols (T + 1, B): lengths + 1 of them in each column, then 0."""
     steps = len(ids) - 1
     mask = length_mask(lengths, steps)
     state = np.zeros((steps + 1, len(lengths)), dtype=np.int64)
@@ -316,7 +316,7 @@ def _batch(ids, lengths, dtype):
     x[~mask] = 0
     return ReberBatch(
         x,
-        np.where(mask, ids[1:], 0),
+        ids[1:],
         lengths,
         _LEGAL[state] & mask[..., None],
         _AGREEMENT[state] & mask,

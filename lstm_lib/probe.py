@@ -214,7 +214,7 @@ def gradient_by_lag(layer, x, dstate, state=None):
     before = _states(step, x[:-1], state)
     gradients = [dstate]
     for row, s in zip(x[::-1], before[::-1], strict=True):
-        gradients.append(step.backward(row, s, gradients[-1])[0])
+        gradients.append(step.backward(row, s, gradients[-1])[0])  # (grad-lag)
     return np.stack(gradients)
 
 
@@ -263,7 +263,7 @@ def lag_terms(layer, x, dhs, state=None):
         back, term = step.backward(*rows)
         terms.append(term)
         d = back.reshape(n, B, -1)[1:]
-    return np.stack(terms)
+    return np.stack(terms)  # (grad-terms)
 
 
 def gain(norms):

@@ -88,6 +88,15 @@ def test_gradient_by_lag_is_the_product_of_jacobians(kind, size):
     np.testing.assert_allclose(by_lag, np.stack(expected), rtol=1e-12, atol=1e-14)
 
 
+@given(sizes)
+def test_the_bound_holds_for_every_input(size):
+    layer, x, s0, _ = make("rnn", *size)
+    sigma, product = np.linalg.norm(layer.params["W_h"], 2), 1.0
+    for k, J in enumerate(probe.state_jacobians(layer, x, s0)[::-1, 0], 1):
+        product = product @ J if k > 1 else J  # (grad-product)
+        assert np.linalg.norm(product, 2) <= sigma**k * (1 + 1e-12)  # (grad-bound)
+
+
 @every_simple_layer
 @given(sizes)
 def test_last_lag_is_what_backward_returns(kind, size):
@@ -190,7 +199,8 @@ def test_jacobian_of_the_toy_cell_by_hand():
     layer = toy_rnn()
     J = probe.state_jacobians(layer, TOY_X)[1, 0]  # step 2
     slopes = 1 - probe.states(layer, TOY_X)[2, 0] ** 2
-    np.testing.assert_allclose(J, np.diag(slopes) @ layer.params["W_h"].T, rtol=1e-15)
+    by_hand = np.diag(slopes) @ layer.params["W_h"].T  # (grad-jacobian)
+    np.testing.assert_allclose(J, by_hand, rtol=1e-15)
     np.testing.assert_allclose(J, [[0.395, -0.237], [0.198, 0.396]], atol=5e-4)
 
 

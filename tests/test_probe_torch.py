@@ -1,0 +1,89 @@
+"""lstm_lib.probe on PyTorch layers: equal to the NumPy layer with the same weights."""
+
+import numpy as np
+import pytest
+import torch
+
+from lstm_lib import probe, pytorch, scratch
+from lstm_lib.scratch import relative_error
+
+KINDS = ("RNN", "LSTM", "GRU")
+every_pair = pytest.mark.parametrize("kind", KINDS)
+every_home = pytest.mark.parametrize("home", [torch.nn, pytorch], ids=["torch.nn", "lstm_lib"])
+
+
+def pair(kind, home, T=6, B=2, D=3, H=4):
+    """A NumPy layer, a torch layer with its weights, and inputs for both."""
+    rng = np.random.default_rng(0)
+    ours = getattr(scratch, kind)(D, H, rng=rng)
+    theirs = getattr(home, kind)(D, H, dtype=torch.float64)
+    biases = [ours.params.get(name, ours.params.get("b")) for name in ("b_x", "b_h")]
+    with torch.no_grad():
+        theirs.weight_ih_l0[:] = torch.from_numpy(ours.params["W_x"].T)
+        theirs.weight_hh_l0[:] = torch.from_numpy(ours.params["W_h"].T)
+        theirs.bias_ih_l0[:] = torch.from_numpy(biases[0])
+        theirs.bias_hh_l0[:] = torch.from_numpy(biases[1]) if "b_h" in ours.params else 0
+    S = H * len(ours.cell.state_names)
+    return ours, theirs, rng.standard_normal((T, B, D)), rng.standard_normal((B, S)), rng
+
+
+@every_pair
+@every_home
+def test_numpy_and_torch_agree(kind, home):
+    ours, theirs, x, s0, rng = pair(kind, home)
+    dstate, dhs = rng.standard_normal(s0.shape), rng.standard_normal((6, 2, 4))
+    for function, extra in [
+        (probe.states, ()),
+        (probe.state_jacobians, ()),
+        (probe.gradient_by_lag, (dstate,)),
+        (probe.lag_terms, (dhs,)),
+    ]:
+        a, b = (function(layer, x, *extra, s0) for layer in (ours, theirs))
+        assert a.shape == b.shape
+        assert relative_error(a, b) < 1e-10, function.__name__
+
+
+@every_pair
+@every_home
+def test_lag_terms_add_up_to_autograd(kind, home):
+    _, layer, x, _, rng = pair(kind, home)
+    dhs = rng.standard_normal((6, 2, 4))
+    out, _ = layer(torch.from_numpy(x))
+    (out * torch.from_numpy(dhs)).sum().backward()
+    grad = layer.weight_hh_l0.grad.clone()
+    terms = probe.lag_terms(layer, x, dhs)
+    assert relative_error(terms.sum(axis=0), grad.numpy().T) < 1e-12
+    assert torch.equal(layer.weight_hh_l0.grad, grad)  # left as it was
+
+
+def test_relu_network():
+    """Identity weights and positive units: the gradient is passed on unchanged."""
+    layer = pytorch.identity_(torch.nn.RNN(1, 3, nonlinearity="relu"))
+    with torch.no_grad():
+        layer.weight_ih_l0.fill_(1)
+    J = probe.state_jacobians(layer, np.ones((5, 2, 1)))
+    assert J.dtype == np.float32
+    np.testing.assert_array_equal(J, np.broadcast_to(np.eye(3), J.shape))
+
+
+@every_home
+@pytest.mark.parametrize(
+    "option", [{"num_layers": 2}, {"bidirectional": True}, {"batch_first": True}, {"proj_size": 2}]
+)
+def test_other_forms_are_refused(home, option):
+    (name,) = option
+    with pytest.raises(ValueError, match=f"layer: expected {name}="):
+        probe.states(home.LSTM(3, 4, **option), np.ones((2, 2, 3)))
+
+
+def test_other_modules_are_refused():
+    for bad in (torch.nn.LSTMCell(3, 4), torch.nn.Linear(3, 4)):
+        with pytest.raises(TypeError, match="layer: expected an RNN"):
+            probe.states(bad, np.ones((2, 2, 3)))
+
+
+def test_works_inside_no_grad():
+    _, layer, x, s0, _ = pair("RNN", torch.nn)
+    expected = probe.gradient_by_lag(layer, x, s0)
+    with torch.no_grad():
+        np.testing.assert_array_equal(probe.gradient_by_lag(layer, x, s0), expected)

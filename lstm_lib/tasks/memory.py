@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lstm_lib.scratch.functions import check_dtype, check_size, one_hot
+from lstm_lib.scratch.functions import check_dtype, check_rng, check_size, one_hot
 from lstm_lib.scratch.layers import length_mask
 
 TEMPORAL_SYMBOLS = "EBabcdXY"
@@ -92,7 +92,7 @@ def adding(rng, batch, length, geometry="1997", *, dtype=np.float64):
     TypeError, ValueError
         If an argument is of the wrong type or outside its range.
     """
-    check_generator(rng)
+    check_rng(rng)
     batch, dtype = check_size(batch, "batch"), check_dtype(dtype)
     if geometry not in ("1997", "2015"):
         raise ValueError(f'geometry: expected "1997" or "2015", got {geometry!r}')
@@ -158,7 +158,7 @@ def temporal_order(rng, batch, length=100, symbols=2, *, dtype=np.float64):
     TypeError, ValueError
         If an argument is of the wrong type or outside its range.
     """
-    check_generator(rng)
+    check_rng(rng)
     batch, dtype = check_size(batch, "batch"), check_dtype(dtype)
     length = _check_length(length, _SHORTEST)
     if check_size(symbols, "symbols") not in _WINDOWS:
@@ -210,7 +210,7 @@ def first_symbol_recall(rng, batch, length, classes=4, *, dtype=np.float64):
     TypeError, ValueError
         If an argument is of the wrong type or outside its range.
     """
-    check_generator(rng)
+    check_rng(rng)
     batch, dtype = check_size(batch, "batch"), check_dtype(dtype)
     length = _check_length(length, 2)
     if check_size(classes, "classes") < 2:
@@ -220,12 +220,6 @@ def first_symbol_recall(rng, batch, length, classes=4, *, dtype=np.float64):
     x[0] = one_hot(targets, classes + 1, dtype)
     x[1:, :, -1] = rng.standard_normal((length - 1, batch))
     return SequenceBatch(x, targets, np.full(batch, length, dtype=np.int64))
-
-
-def check_generator(rng):
-    """Raise TypeError unless `rng` is a numpy.random.Generator."""
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng: expected a numpy.random.Generator, got {type(rng).__name__}")
 
 
 def _check_length(length, least):

@@ -18,10 +18,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lstm_lib.scratch.functions import check_dtype, check_shape, check_size, one_hot
+from lstm_lib.scratch.functions import (
+    check_dtype,
+    check_rng,
+    check_shape,
+    check_size,
+    one_hot,
+)
 from lstm_lib.scratch.layers import length_mask
-
-from .memory import check_generator
 
 SYMBOLS = "BEPSTVX"
 """The seven symbols, in the order of the one-hot inputs."""
@@ -144,7 +148,7 @@ def generate(rng, count):
     TypeError, ValueError
         If an argument is of the wrong type or `count` is less than 1.
     """
-    check_generator(rng)
+    check_rng(rng)
     rows, ended = [], np.zeros(check_size(count, "count"), dtype=bool)
     for ids, ends in _walk(rng, len(ended)):
         rows.append(np.where(ended, -1, ids))
@@ -215,7 +219,7 @@ def embedded_reber(rng, batch, *, dtype=np.float64):
     TypeError, ValueError
         If an argument is of the wrong type or outside its range.
     """
-    check_generator(rng)
+    check_rng(rng)
     batch, dtype = check_size(batch, "batch"), check_dtype(dtype)
     return encode(generate(rng, batch), dtype=dtype)
 
@@ -248,7 +252,7 @@ def continual_embedded_reber(rng, batch, length, *, dtype=np.float64):
     TypeError, ValueError
         If an argument is of the wrong type or outside its range.
     """
-    check_generator(rng)
+    check_rng(rng)
     batch, dtype = check_size(batch, "batch"), check_dtype(dtype)
     length = check_size(length, "length")
     ids = np.array([row for row, _ in islice(_walk(rng, batch), length + 1)])

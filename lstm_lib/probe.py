@@ -267,7 +267,7 @@ def lag_terms(layer, x, dhs, state=None):
 
 
 def gain(norms):
-    """Factor per step of a sequence of norms: exp of the slope of the least-squares line.
+    """Factor per step of a sequence of norms: exp of the slope of the line fitted to their logs.
 
     Parameters
     ----------

@@ -229,7 +229,7 @@ def draw_lstm_cell(ax):
         operation(x, y, sign)
     for name, x, y in (("f", 1.35, 2.2), ("i", 2.1, 2.05), ("g", 3.5, 2.05), ("o", 4.8, 1.8)):
         ax.text(x, y, f"${name}$", ha="center", va="center", fontsize=13)
-    _blank(ax, (-0.5, 7.2), (-1.5, 4.5))
+    _blank(ax, (-0.4, 7.1), (-1.4, 4.4))
 
 
 PATTERNS = {

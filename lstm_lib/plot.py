@@ -5,7 +5,7 @@ mode; a transparent figure would lose its ink there.
 """
 
 import matplotlib as mpl
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import Circle, FancyBboxPatch
 
 # Okabe & Ito's palette: told apart under the common colour-vision deficiencies. A model has
 # the same colour and the same dash pattern in every chapter.
@@ -87,9 +87,14 @@ def line_style(model):
 
 # --- diagrams ---------------------------------------------------------------------------
 
-# Fill colours of the three kinds of nodes. Their place says the same as their colour:
-# inputs stand below, outputs above.
-FILLS = {"input": "#cfe6f5", "state": "#eeeeee", "output": "#fde3b8", "decoder": "#d9d2e9"}
+# Fill colours of the kinds of nodes. Their place or text says the same as their colour.
+FILLS = {
+    "input": "#cfe6f5",
+    "state": "#eeeeee",
+    "output": "#fde3b8",
+    "decoder": "#d9d2e9",
+    "gate": "#d4ecd9",
+}
 _BOX = 0.62  # side of a node; nodes stand 1 apart
 _ARROW = {"arrowstyle": "-|>", "color": "black", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
 
@@ -167,6 +172,64 @@ def draw_unrolled(ax, steps=4):
         fontsize=11,
     )
     _blank(ax, (-0.5, right + 0.5), (-0.9, 2.4))
+
+
+def draw_lstm_cell(ax):
+    """Draw one step of an LSTM cell, its parts named as in the equations (lstm-z) to (lstm-h).
+
+    The upper line is the cell state: a product and a sum stand on it, and no squashing
+    function. The lower line carries x_t and h_{t-1} to the four blocks i, f, g, o, side by
+    side. Green boxes are gates; a box holds the function of its pre-activation.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, emptied of its frame
+    """
+    edge, ring, bus, top = _BOX / 2, 0.2, 0.0, 4.0
+    thick = {"color": COLOURS["LSTM"], "linewidth": 2.5}
+
+    def operation(x, y, sign):
+        ax.add_patch(Circle((x, y), ring, facecolor="white", edgecolor="black", zorder=3))
+        ax.text(x, y, sign, ha="center", va="center", fontsize=12, zorder=4)
+
+    columns = {"f": 1.2, "i": 2.2, "g": 3.5, "o": 4.5}
+    _node(ax, 0, top, "input", "$c_{t-1}$")
+    _node(ax, 0, bus, "input", "$h_{t-1}$")
+    _node(ax, 0, -1, "input", "$x_t$")
+    _node(ax, 6.7, top, "output", "$c_t$")
+    _node(ax, 6.7, 2.1, "output", "$h_t$")
+    ax.plot([edge, columns["o"]], [bus, bus], color="black", linewidth=1.2)
+    ax.plot([edge, 0.65, 0.65], [-1, -1, bus], color="black", linewidth=1.2)
+    for name, x in columns.items():
+        kind, text = ("state", "tanh") if name == "g" else ("gate", "$\\sigma$")
+        _node(ax, x, 1, kind, text)
+        _arrow(ax, (x, bus), (x, 1 - edge))
+        ax.text(x + 0.08, 0.34, f"$z_{name}$", ha="left", va="center", fontsize=11)
+    # The cell state: forget, then add.
+    middle = (columns["i"] + columns["g"]) / 2
+    _arrow(ax, (edge, top), (columns["f"] - ring, top), **thick)
+    _arrow(ax, (columns["f"] + ring, top), (middle - ring, top), **thick)
+    _arrow(ax, (middle + ring, top), (6.7 - edge, top), **thick)
+    _arrow(ax, (columns["f"], 1 + edge), (columns["f"], top - ring))
+    _arrow(ax, (columns["i"], 1 + edge), (middle - 0.14, 2.6 - 0.14))
+    _arrow(ax, (columns["g"], 1 + edge), (middle + 0.14, 2.6 - 0.14))
+    _arrow(ax, (middle, 2.6 + ring), (middle, top - ring))
+    # The read-out: squash a copy of c, let the output gate decide.
+    _node(ax, 5.6, 3.1, "state", "tanh")
+    _arrow(ax, (5.6, top), (5.6, 3.1 + edge))
+    _arrow(ax, (5.6, 3.1 - edge), (5.6, 2.1 + ring))
+    _arrow(ax, (columns["o"], 1 + edge), (5.6 - 0.17, 2.1 - 0.1))
+    _arrow(ax, (5.6 + ring, 2.1), (6.7 - edge, 2.1))
+    for x, y, sign in (
+        (columns["f"], top, "$\\odot$"),
+        (middle, top, "$+$"),
+        (middle, 2.6, "$\\odot$"),
+        (5.6, 2.1, "$\\odot$"),
+    ):
+        operation(x, y, sign)
+    for name, x, y in (("f", 1.35, 2.2), ("i", 2.1, 2.05), ("g", 3.5, 2.05), ("o", 4.8, 1.8)):
+        ax.text(x, y, f"${name}$", ha="center", va="center", fontsize=13)
+    _blank(ax, (-0.4, 7.1), (-1.4, 4.4))
 
 
 PATTERNS = {

@@ -58,6 +58,26 @@ def test_unrolled_needs_a_step(axes):
     assert not axes[0].patches
 
 
+def test_lstm_cell_has_the_parts_of_the_equations(axes):
+    ax = axes[0]
+    plot.draw_lstm_cell(ax)
+    assert len(boxes(ax, "gate")) == 3
+    assert (
+        sorted(w for w in words(ax) if w in ("$\\sigma$", "tanh"))
+        == ["$\\sigma$"] * 3 + ["tanh"] * 2
+    )
+    assert {f"${n}$" for n in "ifgo"} | {f"$z_{n}$" for n in "ifgo"} <= set(words(ax))
+    assert {"$c_{t-1}$", "$h_{t-1}$", "$x_t$", "$c_t$", "$h_t$"} <= set(words(ax))
+    assert [words(ax).count(sign) for sign in ("$\\odot$", "$+$")] == [3, 1]  # (lstm-c), (lstm-h)
+    # All four blocks are fed from the line that carries x and h.
+    fed = {round(start[0], 6) for start, end in arrows(ax) if start[1] == 0 and end[0] == start[0]}
+    blocks = {t.get_position()[0] for t in ax.texts if t.get_text().startswith("$z_")}
+    assert len(fed) == 4 and fed == {round(x - 0.08, 6) for x in blocks}
+    # Nothing squashes the cell state on its way along the upper line.
+    top = max(y for _, y in boxes(ax, "output"))
+    assert not [box for kind in ("gate", "state") for box in boxes(ax, kind) if box[1] == top]
+
+
 def test_patterns_show_what_is_read_and_given(axes):
     plot.draw_input_output_patterns(axes)
     for ax, (reads, gives) in zip(axes, plot.PATTERNS.values(), strict=True):

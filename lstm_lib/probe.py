@@ -16,6 +16,7 @@ Shapes: T time steps, B sequences, D input features, H units, S numbers of state
 
 import copy
 import sys
+from typing import NamedTuple
 
 import numpy as np
 
@@ -121,6 +122,16 @@ def _check(layer, x, state):
     return step, x, state
 
 
+def _check_upstream(step, x, dstate):
+    """Return the gradient at the last step, (B, S), or raise."""
+    shape = (x.shape[1], step.state_size)
+    dstate = check_float(dstate, step.dtype, "dstate")
+    if dstate.ndim == 1 and len(dstate) == shape[1]:
+        dstate = np.tile(dstate, (shape[0], 1))
+    check_shape(dstate, shape, "dstate")
+    return dstate
+
+
 def _states(step, x, state):
     states = [state]
     for row in x:
@@ -206,16 +217,66 @@ def gradient_by_lag(layer, x, dstate, state=None):
         See `states`; also if `dstate` is not floating or has the wrong shape.
     """
     step, x, state = _check(layer, x, state)
-    shape = (x.shape[1], step.state_size)
-    dstate = check_float(dstate, step.dtype, "dstate")
-    if dstate.ndim == 1 and len(dstate) == shape[1]:
-        dstate = np.tile(dstate, (shape[0], 1))
-    check_shape(dstate, shape, "dstate")
+    dstate = _check_upstream(step, x, dstate)
     before = _states(step, x[:-1], state)
     gradients = [dstate]
     for row, s in zip(x[::-1], before[::-1], strict=True):
         gradients.append(step.backward(row, s, gradients[-1])[0])  # (grad-lag)
     return np.stack(gradients)
+
+
+class CreditPaths(NamedTuple):
+    """Gradient of the cell state at lags 0 .. T, each (T + 1, B, H); see `credit_paths`."""
+
+    direct: np.ndarray
+    total: np.ndarray
+
+
+def credit_paths(layer, x, dstate, state=None):
+    """Split the gradient of the cell state of an LSTM: the direct path, and all paths.
+
+    For a loss at the last step, dL/dc_{T-k} with h_{T-k} held fixed, k = 0 .. T:
+
+    * `total`: every path, as in `gradient_by_lag`. This is full backpropagation through time.
+    * `direct`: only the path from cell state to cell state,
+      d_k = d_{k-1} ⊙ f_{T-k+1}  (equation `credit-direct`).
+      At k = 1 the share that reaches c_T through h_T, the output gate and the tanh, is included.
+
+    `total - direct` is what goes through h and the gates or the candidate at least once. The
+    direct path is the truncated gradient of Hochreiter & Schmidhuber (1997), which sets the
+    derivatives of all pre-activations with respect to earlier h to zero; in their cell f = 1.
+
+    Parameters
+    ----------
+    layer : LSTM, see the module
+    x, state : see `states`
+    dstate : array (B, 2H) or (2H,), floating
+        dL/ds_T, [dh, dc] side by side. One row serves all sequences.
+
+    Returns
+    -------
+    CreditPaths : `direct` and `total`, each (T + 1, B, H), nothing averaged
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `gradient_by_lag`; also if `layer` is not an LSTM.
+    """
+    step, x, state = _check(layer, x, state)
+    H = layer.hidden_size
+    if step.state_size != 2 * H:
+        raise TypeError(f"layer: expected an LSTM, got {type(layer).__name__}")
+    dstate = _check_upstream(step, x, dstate)
+    before = _states(step, x[:-1], state)
+    # The rows of the direct path stand above those of the total: one pass serves both.
+    both = np.concatenate([dstate, dstate])
+    found = [both]
+    for row, s in zip(x[::-1], before[::-1], strict=True):
+        both, _ = step.backward(np.tile(row, (2, 1)), np.tile(s, (2, 1)), both)
+        both[: len(row), :H] = 0  # (credit-direct): nothing comes back through h
+        found.append(both)
+    direct, total = np.split(np.stack(found)[..., H:], 2, axis=1)
+    return CreditPaths(direct, total)
 
 
 def lag_terms(layer, x, dhs, state=None):

@@ -108,6 +108,37 @@ def test_last_lag_is_what_backward_returns(kind, size):
     assert relative_error(probe.gradient_by_lag(layer, x, dstate, s0)[-1], d0) <= 1e-14
 
 
+@given(sizes)
+def test_credit_paths_of_an_lstm(size):
+    layer, x, s0, rng = make("lstm", *size)
+    H, dstate = layer.hidden_size, rng.standard_normal(s0.shape)
+    direct, total = probe.credit_paths(layer, x, dstate, s0)
+    by_lag = probe.gradient_by_lag(layer, x, dstate, s0)
+    assert relative_error(total, by_lag[..., H:]) <= 1e-14
+    layer.forward(x, as_state(layer, s0))
+    last = layer.caches[-1]
+    d = dstate[:, H:] + dstate[:, :H] * last.o * (1 - last.tanh_c**2)
+    expected = [dstate[:, H:]]
+    for cache in layer.caches[::-1]:
+        d = d * cache.f  # (credit-direct)
+        expected.append(d)
+    assert relative_error(direct, np.stack(expected)) <= 1e-14
+
+
+def test_credit_goes_only_the_direct_path_when_the_gates_do_not_read_h():
+    layer, x, s0, rng = make("lstm", T=6)
+    layer.params["W_h"][...] = 0
+    direct, total = probe.credit_paths(layer, x, rng.standard_normal(4), s0)
+    np.testing.assert_array_equal(direct, total)
+
+
+def test_credit_paths_need_a_cell_state():
+    for kind in ("rnn", "gru"):
+        layer, x, s0, _ = make(kind)
+        with pytest.raises(TypeError, match="layer: expected an LSTM, got"):
+            probe.credit_paths(layer, x, s0)
+
+
 @every_simple_layer
 @given(sizes)
 def test_lag_terms_add_up_to_the_gradient(kind, size):
@@ -259,7 +290,7 @@ def test_half_life():
 
 def call(name, layer, x, last, state=None):
     function = getattr(probe, name)
-    if name in ("gradient_by_lag", "lag_terms"):
+    if name in ("gradient_by_lag", "credit_paths", "lag_terms"):
         return function(layer, x, last, state)
     return function(layer, x, state)
 
@@ -268,6 +299,7 @@ GOOD = {
     "states": None,
     "state_jacobians": None,
     "gradient_by_lag": np.ones(4),
+    "credit_paths": np.ones(4),
     "lag_terms": np.ones((3, 2, 2)),
 }
 
@@ -296,9 +328,11 @@ def test_bad_upstream_gradient(bad):
     layer, x, *_ = make("lstm")
     with pytest.raises(ValueError, match=r"dstate: expected shape \(2, 4\)"):
         probe.gradient_by_lag(layer, x, bad)
+    with pytest.raises(ValueError, match=r"dstate: expected shape \(2, 4\)"):
+        probe.credit_paths(layer, x, bad)
     with pytest.raises(ValueError, match=r"dhs: expected shape \(4, 2, 2\)"):
         probe.lag_terms(layer, x, bad)
-    for function in (probe.gradient_by_lag, probe.lag_terms):
+    for function in (probe.gradient_by_lag, probe.credit_paths, probe.lag_terms):
         with pytest.raises(TypeError, match=": expected a floating"):
             function(layer, x, np.ones((4, 2, 2), int))
 

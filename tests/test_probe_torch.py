@@ -56,6 +56,34 @@ def test_lag_terms_add_up_to_autograd(kind, home):
     assert torch.equal(layer.weight_hh_l0.grad, grad)  # left as it was
 
 
+def autograd_credit(layer, x, states, dstate, detach):
+    """dL/dc_{T-k} with h_{T-k} held, k = 0 .. T; h may be cut off from the later gates."""
+    weights = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+    x = torch.from_numpy(x)
+    dh, dc = torch.from_numpy(dstate).split(layer.hidden_size, dim=1)
+    found = [dc]
+    for s, t in zip(torch.from_numpy(states), range(len(x) - 1, -1, -1), strict=True):
+        h, start = s.split(layer.hidden_size, dim=1)
+        start = c = start.requires_grad_()
+        for row in x[t:]:
+            h, c = torch.lstm_cell(row, (h.detach() if detach else h, c), *weights)
+        found.append(torch.autograd.grad((h, c), start, (dh, dc))[0])
+    return torch.stack(found).numpy()
+
+
+@every_home
+@pytest.mark.parametrize("path", ["direct", "total"])
+def test_credit_paths_are_those_of_autograd(home, path):
+    """The direct path is what autograd gives if no gate lets a gradient into h (1997)."""
+    ours, theirs, x, s0, rng = pair("LSTM", home)
+    dstate = rng.standard_normal(s0.shape)
+    states = probe.states(ours, x, s0)[-2::-1].copy()  # s_{T-1} .. s_0
+    expected = autograd_credit(theirs, x, states, dstate, detach=path == "direct")
+    for layer in (ours, theirs):
+        found = getattr(probe.credit_paths(layer, x, dstate, s0), path)
+        assert relative_error(found, expected) < 1e-12  # (credit-direct)
+
+
 def test_relu_network():
     """Identity weights and positive units: the gradient is passed on unchanged."""
     layer = pytorch.identity_(torch.nn.RNN(1, 3, nonlinearity="relu"))

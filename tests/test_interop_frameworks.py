@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from lstm_lib.interop import LAYOUTS, convert
+from lstm_lib.pytorch import keras_
 from lstm_lib.scratch import GRU, LSTM, Bidirectional, Stacked
 
 T, B, D, H = 5, 3, 4, 6
@@ -314,3 +315,22 @@ def test_examples_of_the_page_run():
     names = {}
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), names)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
+def test_keras_initialiser_is_that_of_keras(keras, name):
+    """The weights of Keras's layer, and of ours after `keras_`, keep the same three rules."""
+    layer = getattr(keras.layers, {"RNN": "SimpleRNN"}.get(name, name))(H)
+    layer.build((None, None, D))
+    theirs = [keras.ops.convert_to_numpy(weight) for weight in layer.weights]
+    module = getattr(torch.nn, name)(D, H, dtype=torch.float64)
+    keras_(module, generator=torch.Generator().manual_seed(0))
+    ours = [p.detach().numpy().T for p in module.parameters()]
+    ours[2:] = [np.stack(ours[2:]) if name == "GRU" else ours[2] + ours[3]]
+    for a, b in zip(theirs, ours, strict=True):
+        assert a.shape == b.shape
+    for kernel, recurrent, bias in (theirs, ours):
+        limit = np.sqrt(6 / sum(kernel.shape))
+        assert 0.7 * limit < abs(kernel).max() <= limit
+        np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(H), rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(bias, theirs[2])

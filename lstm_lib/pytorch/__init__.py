@@ -29,7 +29,7 @@ from lstm_lib.pytorch.cells import (
     lstm_step,
     rnn_step,
 )
-from lstm_lib.pytorch.init import chrono_, forget_bias_, identity_, orthogonal_
+from lstm_lib.pytorch.init import chrono_, forget_bias_, identity_, keras_, orthogonal_
 from lstm_lib.pytorch.layers import GRU, LSTM, RNN
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "forget_bias_",
     "gru_step",
     "identity_",
+    "keras_",
     "lstm_step",
     "orthogonal_",
     "rnn_step",

@@ -122,9 +122,7 @@ def orthogonal_(module: Module, gain: float = 1.0, *, generator: torch.Generator
     layer and direction. With a projection a block is (H, P) and its columns are orthonormal
     times `gain`. Input weights, projections and biases stay as they are.
 
-    Keras's default recurrent initialiser is another one: it makes the whole kernel of shape
-    (H, 4H) orthogonal, ``K @ K.T = I``, so that the gates share the norm and a single gate's block
-    is not orthogonal.
+    Keras's default recurrent initialiser is another one, see `keras_`.
 
     Parameters
     ----------
@@ -207,6 +205,59 @@ def identity_(module: Module, scale: float = 1.0) -> Module:
             for bias in pair:
                 bias.zero_()
     return module
+
+
+def keras_(module: Module, *, generator: torch.Generator) -> Module:
+    """Draw all parameters as Keras does by default.
+
+    With k gates (4 for an LSTM, 3 for a GRU, 1 for an RNN) and M inputs of a layer:
+
+    * input weights from U(-a, a), a = sqrt(6 / (M + k H)) (Glorot & Bengio, 2010);
+    * recurrent weights so that the columns of the whole ``weight_hh``, (k H, H), are orthonormal,
+      ``W.T @ W = I``: the gates share the norm, and one gate's block is not orthogonal;
+    * biases 0, but for the total forget bias of an LSTM, which is 1.
+
+    PyTorch draws all of them from U(-1/sqrt(H), 1/sqrt(H)). A projection stays as it is.
+
+    Parameters
+    ----------
+    module : LSTM, GRU, RNN or one of their cells
+        Of this package or of `torch.nn`.
+    generator : torch.Generator
+        Source of the draws, made in float64 as in `orthogonal_`.
+
+    Returns
+    -------
+    module
+        The same object.
+
+    Raises
+    ------
+    TypeError
+        If `module` is not recurrent or `generator` no generator.
+    ValueError
+        If `module` computes its weights from other parameters.
+
+    References
+    ----------
+    Defaults of ``keras.layers.LSTM``, ``GRU`` and ``SimpleRNN`` in Keras 3: glorot_uniform,
+    orthogonal, zeros, unit_forget_bias.
+    """
+    _check_module(module, LSTMS + GRUS + RNNS)
+    _check_generator(generator)
+    kernels, recurrent = (list(_parameters(module, f"weight_{name}")) for name in ("ih", "hh"))
+    biases = list(_biases(module)) if module.bias else []
+    # Both transposed against Keras; neither rule minds.
+    draws = [(weight, nn.init.xavier_uniform_) for weight in kernels]
+    draws += [(weight, nn.init.orthogonal_) for weight in recurrent]
+    with torch.no_grad():
+        for weight, draw in draws:
+            drawn = torch.empty(weight.shape, dtype=torch.float64, device=generator.device)
+            weight.copy_(draw(drawn, generator=generator))
+        for pair in biases:
+            for bias in pair:
+                bias.zero_()
+    return forget_bias_(module, 1) if biases and isinstance(module, LSTMS) else module
 
 
 def _parameters(module: nn.Module, name: str) -> Iterator[Tensor]:

@@ -8,7 +8,7 @@ from torch import nn
 from torch_compare import DOUBLE, random, relative_error
 
 import lstm_lib.pytorch as ours
-from lstm_lib.pytorch import chrono_, forget_bias_, identity_, orthogonal_
+from lstm_lib.pytorch import chrono_, forget_bias_, identity_, keras_, orthogonal_
 
 H = 5
 LIBRARIES = pytest.mark.parametrize("library", [ours, nn])
@@ -201,9 +201,35 @@ def test_identity_remembers():
     assert torch.equal(h, h0)
 
 
+@LIBRARIES
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"])
+def test_keras_defaults(library, name):
+    module = build(library, name)
+    assert keras_(module, generator=generator()) is module
+    for weight in named(module, "weight_ih"):
+        assert weight.abs().max() <= math.sqrt(6 / sum(weight.shape))
+    for weight in named(module, "weight_hh"):
+        assert relative_error(weight.T @ weight, torch.eye(H, dtype=DOUBLE)) <= 1e-12
+    for bias in named(module, "bias_ih"):
+        gates = bias.split(H)
+        for k, gate in enumerate(gates):
+            assert torch.equal(gate, torch.full((H,), float(len(gates) == 4 and k == 1)).double())
+    for bias in named(module, "bias_hh"):
+        assert not bias.any()
+
+
+def test_keras_defaults_without_a_bias():
+    lstm = keras_(ours.LSTM(200, H, bias=False, dtype=DOUBLE), generator=generator())
+    limit = math.sqrt(6 / (200 + 4 * H))
+    assert 0.99 * limit < lstm.weight_ih_l0.abs().max() <= limit  # 4000 draws
+    weight = lstm.weight_hh_l0.detach()
+    assert relative_error(weight.T @ weight, torch.eye(H, dtype=DOUBLE)) <= 1e-12
+
+
 DRAWS = {
     "chrono": lambda module, g: chrono_(module, 30, generator=g),
     "orthogonal": lambda module, g: orthogonal_(module, generator=g),
+    "keras": lambda module, g: keras_(module, generator=g),
 }
 FIXED = {
     "forget bias": ("LSTM", lambda module: forget_bias_(module, 1)),
@@ -248,6 +274,7 @@ def test_parameters_stay_leaves_with_gradient(library):
     forget_bias_(lstm, 1)
     chrono_(lstm, 9, generator=generator())
     orthogonal_(lstm, generator=generator())
+    keras_(lstm, generator=generator())
     identity_(rnn)
     for p in [*lstm.parameters(), *rnn.parameters()]:
         assert p.is_leaf and p.requires_grad and p.grad_fn is None
@@ -325,6 +352,16 @@ def test_parameters_stay_leaves_with_gradient(library):
             lambda: orthogonal_(build(ours, "RNN"), generator=None),
             TypeError,
             "generator must be a torch.Generator, got NoneType",
+        ),
+        (
+            lambda: keras_(nn.Linear(2, 2), generator=generator()),
+            TypeError,
+            "module must be one of LSTM, .*, RNNCell, got Linear",
+        ),
+        (
+            lambda: keras_(build(ours, "LSTM"), generator=0),
+            TypeError,
+            "generator must be a torch.Generator, got int",
         ),
         (
             lambda: identity_(build(ours, "LSTM")),

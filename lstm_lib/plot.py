@@ -174,7 +174,7 @@ def draw_unrolled(ax, steps=4):
     _blank(ax, (-0.5, right + 0.5), (-0.9, 2.4))
 
 
-def draw_lstm_cell(ax):
+def draw_lstm_cell(ax, backward=False):
     """Draw one step of an LSTM cell, its parts named as in the equations (lstm-z) to (lstm-h).
 
     The upper line is the cell state: a product and a sum stand on it, and no squashing
@@ -184,51 +184,67 @@ def draw_lstm_cell(ax):
     Parameters
     ----------
     ax : matplotlib Axes, emptied of its frame
+    backward : bool
+        Draw the backward pass instead: every arrow the other way round, a d before every
+        name, slopes in the boxes. Forks become sums, and the sum becomes a fork.
     """
     edge, ring, bus, top = _BOX / 2, 0.2, 0.0, 4.0
     thick = {"color": COLOURS["LSTM"], "linewidth": 2.5}
+    thin = {"color": "black", "linewidth": 1.2}
+    d, slope = ("d", "'") if backward else ("", "")
+    read = 5.6  # where the read-out takes its copy of c
+
+    def arrow(start, end, **style):
+        _arrow(ax, *((end, start) if backward else (start, end)), **style)
 
     def operation(x, y, sign):
         ax.add_patch(Circle((x, y), ring, facecolor="white", edgecolor="black", zorder=3))
         ax.text(x, y, sign, ha="center", va="center", fontsize=12, zorder=4)
 
     columns = {"f": 1.2, "i": 2.2, "g": 3.5, "o": 4.5}
-    _node(ax, 0, top, "input", "$c_{t-1}$")
-    _node(ax, 0, bus, "input", "$h_{t-1}$")
-    _node(ax, 0, -1, "input", "$x_t$")
-    _node(ax, 6.7, top, "output", "$c_t$")
-    _node(ax, 6.7, 2.1, "output", "$h_t$")
-    ax.plot([edge, columns["o"]], [bus, bus], color="black", linewidth=1.2)
-    ax.plot([edge, 0.65, 0.65], [-1, -1, bus], color="black", linewidth=1.2)
+    first, last = ("output", "input") if backward else ("input", "output")
+    for x, y, kind, name in (
+        (0, top, first, "c_{t-1}"),
+        (0, bus, first, "h_{t-1}"),
+        (0, -1, first, "x_t"),
+        (6.7, top, last, "c_t"),
+        (6.7, 2.1, last, "h_t"),
+    ):
+        _node(ax, x, y, kind, f"${d}{name}$", fontsize=9 if backward else 11)
+    ax.plot([edge, columns["o"]], [bus, bus], **thin)
+    ax.plot([edge, 0.65, 0.65], [-1, -1, bus], **thin)
     for name, x in columns.items():
         kind, text = ("state", "tanh") if name == "g" else ("gate", "$\\sigma$")
-        _node(ax, x, 1, kind, text)
-        _arrow(ax, (x, bus), (x, 1 - edge))
-        ax.text(x + 0.08, 0.34, f"$z_{name}$", ha="left", va="center", fontsize=11)
+        _node(ax, x, 1, kind, text.rstrip("$") + slope + "$" * ("$" in text))
+        arrow((x, bus + ring * (backward and name != "o")), (x, 1 - edge))
+        ax.text(x + 0.08, 0.42, f"${d}z_{name}$", ha="left", va="center", fontsize=11)
     # The cell state: forget, then add.
     middle = (columns["i"] + columns["g"]) / 2
-    _arrow(ax, (edge, top), (columns["f"] - ring, top), **thick)
-    _arrow(ax, (columns["f"] + ring, top), (middle - ring, top), **thick)
-    _arrow(ax, (middle + ring, top), (6.7 - edge, top), **thick)
-    _arrow(ax, (columns["f"], 1 + edge), (columns["f"], top - ring))
-    _arrow(ax, (columns["i"], 1 + edge), (middle - 0.14, 2.6 - 0.14))
-    _arrow(ax, (columns["g"], 1 + edge), (middle + 0.14, 2.6 - 0.14))
-    _arrow(ax, (middle, 2.6 + ring), (middle, top - ring))
+    stops = [columns["f"], read if backward else middle]
+    starts, ends = [edge, *(x + ring for x in stops)], [*(x - ring for x in stops), 6.7 - edge]
+    for start, end in zip(starts, ends, strict=True):
+        arrow((start, top), (end, top), **thick)
+    arrow((columns["f"], 1 + edge), (columns["f"], top - ring))
+    arrow((columns["i"], 1 + edge), (middle - 0.14, 2.6 - 0.14))
+    arrow((columns["g"], 1 + edge), (middle + 0.14, 2.6 - 0.14))
+    arrow((middle, 2.6 + ring), (middle, top - ring * (not backward)))
     # The read-out: squash a copy of c, let the output gate decide.
-    _node(ax, 5.6, 3.1, "state", "tanh")
-    _arrow(ax, (5.6, top), (5.6, 3.1 + edge))
-    _arrow(ax, (5.6, 3.1 - edge), (5.6, 2.1 + ring))
-    _arrow(ax, (columns["o"], 1 + edge), (5.6 - 0.17, 2.1 - 0.1))
-    _arrow(ax, (5.6 + ring, 2.1), (6.7 - edge, 2.1))
-    for x, y, sign in (
-        (columns["f"], top, "$\\odot$"),
-        (middle, top, "$+$"),
-        (middle, 2.6, "$\\odot$"),
-        (5.6, 2.1, "$\\odot$"),
-    ):
-        operation(x, y, sign)
-    for name, x, y in (("f", 1.35, 2.2), ("i", 2.1, 2.05), ("g", 3.5, 2.05), ("o", 4.8, 1.8)):
-        ax.text(x, y, f"${name}$", ha="center", va="center", fontsize=13)
+    _node(ax, read, 3.1, "state", "tanh" + slope)
+    arrow((read, top - ring * backward), (read, 3.1 + edge))
+    arrow((read, 3.1 - edge), (read, 2.1 + ring))
+    arrow((columns["o"], 1 + edge), (read - 0.17, 2.1 - 0.1))
+    arrow((read + ring, 2.1), (6.7 - edge, 2.1))
+    for x, y in ((columns["f"], top), (middle, 2.6), (read, 2.1)):
+        operation(x, y, "$\\odot$")
+    forks = [(read, top), *((columns[name], bus) for name in "fig")]
+    for x, y in forks if backward else [(middle, top)]:
+        operation(x, y, "$+$")
+    for name, x, y in (("f", 1.3, 2.2), ("i", 2.2, 2.05), ("g", 3.4, 2.05), ("o", 4.9, 1.8)):
+        side = "right" if name in "io" else "left"
+        ax.text(x, y, f"${d}{name}$", ha=side, va="center", fontsize=13)
+    if backward:  # the lines without a head need one: they end here
+        _arrow(ax, (0.65, bus), (edge, bus))
+        _arrow(ax, (0.65, -1), (edge, -1))
     _blank(ax, (-0.4, 7.1), (-1.4, 4.4))
 
 

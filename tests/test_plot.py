@@ -78,6 +78,27 @@ def test_lstm_cell_has_the_parts_of_the_equations(axes):
     assert not [box for kind in ("gate", "state") for box in boxes(ax, kind) if box[1] == top]
 
 
+def test_lstm_cell_backward_is_the_forward_drawing_turned_round(axes):
+    there, back = axes[:2]
+    plot.draw_lstm_cell(there)
+    plot.draw_lstm_cell(back, backward=True)
+    names = [f"{n}$" for n in ("i", "f", "g", "o", "z_i", "z_f", "z_g", "z_o")]
+    names += [f"{n}$" for n in ("c_{t-1}", "h_{t-1}", "x_t", "c_t", "h_t")]
+    assert {f"${name}" for name in names} <= set(words(there))
+    assert {f"$d{name}" for name in names} <= set(words(back))
+    slopes = ["$\\sigma'$"] * 3 + ["tanh'"] * 2
+    assert sorted(w for w in words(back) if w.endswith(("'", "'$"))) == slopes
+    assert boxes(back, "output") == boxes(there, "input")
+    assert boxes(back, "input") == boxes(there, "output")
+    # The cell state flows to the right, its gradient to the left; a sum where c was copied.
+    top = boxes(there, "output")[0][1]
+    for ax, sign in ((there, 1), (back, -1)):
+        along = [end[0] - start[0] for start, end in arrows(ax) if start[1] == end[1] == top]
+        assert len(along) == 3 and min(sign * step for step in along) > 0
+    # Four gradients meet in h_{t-1}, which takes three sums; two meet in c_t.
+    assert [words(back).count(sign) for sign in ("$\\odot$", "$+$")] == [3, 4]
+
+
 def test_patterns_show_what_is_read_and_given(axes):
     plot.draw_input_output_patterns(axes)
     for ax, (reads, gives) in zip(axes, plot.PATTERNS.values(), strict=True):

@@ -10,20 +10,41 @@ from hypothesis import strategies as st
 from lstm_lib.scratch import (
     GRU,
     LSTM,
+    LSTM1997,
     RNN,
     Bidirectional,
+    CoupledLSTM,
+    CoupledLSTMCell,
     GRUCell,
+    LSTM1997Cell,
     LSTMCell,
+    PeepholeLSTM,
+    PeepholeLSTMCell,
     RNNCell,
     Stacked,
     relative_error,
 )
+
+
+def looking(build):
+    """Build a peephole cell or layer whose peepholes are not at their start, which is 0."""
+
+    def built(D, H, *, rng, **kw):
+        layer = build(D, H, rng=rng, **kw)
+        layer.params["p"][...] = rng.uniform(-1, 1, 3 * H) / np.sqrt(H)
+        return layer
+
+    return built
+
 
 CELLS = {
     "rnn": RNNCell,
     "lstm": LSTMCell,
     "gru": GRUCell,
     "gru-before": lambda D, H, **kw: GRUCell(D, H, reset_after=False, **kw),
+    "coupled": CoupledLSTMCell,
+    "peephole": looking(PeepholeLSTMCell),
+    "1997": LSTM1997Cell,
 }
 
 
@@ -32,6 +53,7 @@ def gru_before(D, H, **kw):
 
 
 SIMPLE = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "gru-before": gru_before}
+VARIANTS = {"coupled": CoupledLSTM, "peephole": looking(PeepholeLSTM), "1997": LSTM1997}
 COMPOSED = {
     "stacked-lstm": lambda D, H, **kw: Stacked([LSTM(D, H, **kw), LSTM(H, H, **kw)]),
     "stacked-mixed": lambda D, H, **kw: Stacked(
@@ -47,6 +69,7 @@ LAYERS = SIMPLE | COMPOSED
 
 every_layer = pytest.mark.parametrize("kind", LAYERS)
 every_simple_layer = pytest.mark.parametrize("kind", SIMPLE)
+every_single_layer = pytest.mark.parametrize("kind", SIMPLE | VARIANTS)
 
 
 def leaves(tree, name="state"):

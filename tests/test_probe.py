@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scratch_cases import SIMPLE, assert_equal, copied, every_simple_layer
+from scratch_cases import SIMPLE, VARIANTS, assert_equal, copied, every_single_layer
 
 from lstm_lib import probe
 from lstm_lib.scratch import RNN, Bidirectional, Linear, relative_error, softmax_cross_entropy
@@ -25,7 +25,7 @@ sizes = st.tuples(
 def make(kind, T=4, B=2, D=3, H=2, seed=0):
     """A layer, an input, an initial state side by side, and the generator."""
     rng = np.random.default_rng(seed)
-    layer = SIMPLE[kind](D, H, rng=rng)
+    layer = (SIMPLE | VARIANTS)[kind](D, H, rng=rng)
     parts = len(layer.cell.state_names)
     return layer, rng.standard_normal((T, B, D)), rng.standard_normal((B, parts * H)), rng
 
@@ -44,7 +44,7 @@ def linear(W_h, T):
     return layer, np.zeros((T, 1, 1))
 
 
-@every_simple_layer
+@every_single_layer
 @given(sizes)
 def test_states_are_those_of_the_layer(kind, size):
     layer, x, s0, _ = make(kind, *size)
@@ -57,7 +57,7 @@ def test_states_are_those_of_the_layer(kind, size):
     np.testing.assert_array_equal(states[-1], final)
 
 
-@every_simple_layer
+@every_single_layer
 @given(sizes)
 def test_jacobians_are_finite_differences(kind, size):
     layer, x, s0, _ = make(kind, *size)
@@ -75,7 +75,7 @@ def test_jacobians_are_finite_differences(kind, size):
     np.testing.assert_allclose(jacobians, numeric, rtol=0, atol=1e-8)
 
 
-@every_simple_layer
+@every_single_layer
 @given(sizes)
 def test_gradient_by_lag_is_the_product_of_jacobians(kind, size):
     layer, x, s0, rng = make(kind, *size)
@@ -97,7 +97,7 @@ def test_the_bound_holds_for_every_input(size):
         assert np.linalg.norm(product, 2) <= sigma**k * (1 + 1e-12)  # (grad-bound)
 
 
-@every_simple_layer
+@every_single_layer
 @given(sizes)
 def test_last_lag_is_what_backward_returns(kind, size):
     layer, x, s0, rng = make(kind, *size)
@@ -139,7 +139,7 @@ def test_credit_paths_need_a_cell_state():
             probe.credit_paths(layer, x, s0)
 
 
-@every_simple_layer
+@every_single_layer
 @given(sizes)
 def test_lag_terms_add_up_to_the_gradient(kind, size):
     layer, x, s0, rng = make(kind, *size)
@@ -151,7 +151,7 @@ def test_lag_terms_add_up_to_the_gradient(kind, size):
     assert relative_error(terms.sum(axis=0), layer.grads["W_h"]) <= 1e-12  # (grad-terms)
 
 
-@every_simple_layer
+@every_single_layer
 def test_each_lag_term_is_the_difference_of_two_truncations(kind):
     """The loss of step t over windows of k + 1 and of k steps differs by term k."""
     layer, x, s0, rng = make(kind, T=5)
@@ -175,7 +175,7 @@ def test_each_lag_term_is_the_difference_of_two_truncations(kind):
         np.testing.assert_allclose(term, window(k + 1) - window(k), rtol=0, atol=1e-13)
 
 
-@every_simple_layer
+@every_single_layer
 def test_the_layer_is_left_as_it_was(kind):
     layer, x, s0, rng = make(kind)
     layer.forward(x, as_state(layer, s0))
@@ -190,7 +190,7 @@ def test_the_layer_is_left_as_it_was(kind):
     assert_equal(layer.grads, grads)
 
 
-@every_simple_layer
+@every_single_layer
 def test_default_state_is_zero_and_one_row_serves_all(kind):
     layer, x, s0, _ = make(kind)
     zero, row = np.zeros_like(s0), np.arange(1.0, s0.shape[1] + 1)

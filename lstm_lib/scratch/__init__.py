@@ -1,7 +1,8 @@
 """Recurrent networks in NumPy, forward and backward, readable from the equations.
 
 Gate equations stand in `cells.py` and nowhere else; `layers.py` applies a cell along a
-sequence. Nothing here imports anything but NumPy and the standard library.
+sequence, `variants.py` makes other cells of the one LSTM cell. Nothing here imports anything but
+NumPy and the standard library.
 """
 
 from .cells import GRUCell, LSTMCell, RNNCell
@@ -10,20 +11,35 @@ from .gradcheck import GradientReport, check_gradients, numerical_gradient, rela
 from .layers import GRU, LSTM, RNN, Bidirectional, Container, Embedding, Linear, Stacked
 from .losses import bce_with_logits, mse, softmax_cross_entropy
 from .optim import SGD, Adam, clip_by_global_norm
+from .variants import (
+    LSTM1997,
+    CoupledLSTM,
+    CoupledLSTMCell,
+    LSTM1997Cell,
+    PeepholeLSTM,
+    PeepholeLSTMCell,
+    open_gate,
+)
 
 __all__ = [
     "GRU",
     "LSTM",
+    "LSTM1997",
     "RNN",
     "SGD",
     "Adam",
     "Bidirectional",
     "Container",
+    "CoupledLSTM",
+    "CoupledLSTMCell",
     "Embedding",
     "GRUCell",
     "GradientReport",
+    "LSTM1997Cell",
     "LSTMCell",
     "Linear",
+    "PeepholeLSTM",
+    "PeepholeLSTMCell",
     "RNNCell",
     "Stacked",
     "bce_with_logits",
@@ -33,6 +49,7 @@ __all__ = [
     "mse",
     "numerical_gradient",
     "one_hot",
+    "open_gate",
     "relative_error",
     "sigmoid",
     "softmax",

@@ -85,6 +85,57 @@ def line_style(model):
     }
 
 
+def wilson(successes, trials):
+    """95 % Wilson interval of a probability, from `successes` in `trials` (Wilson, 1927).
+
+    Parameters
+    ----------
+    successes, trials : int, 0 .. trials and at least 1
+
+    Returns
+    -------
+    (low, high) : tuple of float in [0, 1]
+
+    Raises
+    ------
+    TypeError, ValueError
+        From `scipy.stats.binomtest`, if the counts are no such integers.
+    """
+    from scipy.stats import binomtest  # slow to import, and few chapters draw intervals
+
+    interval = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def draw_successes(ax, names, successes, trials, *, colours=None):
+    """Draw how often something succeeded: a dot and its 95 % Wilson interval.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    names : sequence of N str, drawn from top to bottom
+    successes : sequence of N int, 0 .. trials
+    trials : int, at least 1
+    colours : sequence of N colours, or None for that of the LSTM
+
+    Raises
+    ------
+    ValueError
+        If the sequences have different lengths, or a count is not in 0 .. trials.
+    """
+    colours = [COLOURS["LSTM"]] * len(names) if colours is None else colours
+    rows = list(zip(names, successes, colours, strict=True))
+    for y, (_, count, colour) in enumerate(rows):
+        low, high = wilson(count, trials)
+        ax.plot([low, high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
+        ax.plot([count / trials], [y], "o", color=colour, markersize=7)
+    ax.set_xlim(-0.04, 1.04)
+    ax.set_xticks([0, 0.5, 1], ["0", f"{trials / 2:g}", str(trials)])
+    ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+
+
 # --- diagrams ---------------------------------------------------------------------------
 
 # Fill colours of the kinds of nodes. Their place or text says the same as their colour.

@@ -142,3 +142,32 @@ def test_timeline_keeps_the_order_and_writes_where_there_is_room(axes):
     marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines]
     assert marks == [(1990, 0), (2000, 1)]
     assert ax.yaxis.get_inverted()
+
+
+@pytest.mark.parametrize(
+    ("successes", "low", "high"), [(0, 0, 0.2775), (5, 0.2366, 0.7634), (10, 0.7225, 1)]
+)
+def test_wilson_intervals_of_ten(successes, low, high):
+    """(k + z^2/2 -+ z sqrt(k (n - k)/n + z^2/4)) / (n + z^2) with n = 10, z = 1.96."""
+    assert plot.wilson(successes, 10) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_successes_are_drawn_with_their_intervals(axes):
+    ax = axes[0]
+    plot.draw_successes(ax, ["a", "b"], [0, 5], 10, colours=["red", "blue"])
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
+    assert ax.yaxis_inverted()
+    intervals, dots = ax.lines[::2], ax.lines[1::2]
+    assert [dot.get_xdata()[0] for dot in dots] == [0, 0.5]
+    assert [dot.get_ydata()[0] for dot in dots] == [0, 1]
+    for line, count in zip(intervals, (0, 5), strict=True):
+        assert tuple(line.get_xdata()) == plot.wilson(count, 10)
+    assert [line.get_color() for line in intervals] == ["red", "blue"]
+    assert ax.get_xticklabels()[-1].get_text() == "10"
+
+
+def test_successes_must_fit_the_names(axes):
+    with pytest.raises(ValueError, match="shorter"):
+        plot.draw_successes(axes[0], ["a", "b"], [1], 10)
+    with pytest.raises(ValueError, match="k"):
+        plot.draw_successes(axes[0], ["a"], [11], 10)

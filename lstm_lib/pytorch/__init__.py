@@ -3,7 +3,7 @@
 `LSTM`, `GRU`, `RNN` and `LSTMCell`, `GRUCell`, `RNNCell` are drop-in replacements for the classes
 of the same name in `torch.nn`: same constructor, same parameters, same results. They are written
 as Python loops that can be read and changed, so they are slower than `torch.nn`, and they can
-return every gate of every step.
+return every gate of every step. `VariantLSTM` is an LSTM with parts taken out or added.
 """
 
 try:
@@ -29,8 +29,16 @@ from lstm_lib.pytorch.cells import (
     lstm_step,
     rnn_step,
 )
-from lstm_lib.pytorch.init import chrono_, forget_bias_, identity_, keras_, orthogonal_
+from lstm_lib.pytorch.init import (
+    chrono_,
+    forget_bias_,
+    identity_,
+    keras_,
+    open_gate_,
+    orthogonal_,
+)
 from lstm_lib.pytorch.layers import GRU, LSTM, RNN
+from lstm_lib.pytorch.variants import VariantLSTM
 
 __all__ = [
     "GRU",
@@ -42,6 +50,7 @@ __all__ = [
     "RNN",
     "RNNCell",
     "RNNGates",
+    "VariantLSTM",
     "Weights",
     "chrono_",
     "forget_bias_",
@@ -49,6 +58,7 @@ __all__ = [
     "identity_",
     "keras_",
     "lstm_step",
+    "open_gate_",
     "orthogonal_",
     "rnn_step",
 ]

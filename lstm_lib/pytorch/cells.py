@@ -85,14 +85,21 @@ class RNNGates(NamedTuple):
     h: Tensor
 
 
-def lstm_step(x_part: Tensor, state: State, weights: Weights) -> tuple[State, LSTMGates]:
+def lstm_step(
+    x_part: Tensor,
+    state: State,
+    weights: Weights,
+    *,
+    candidate: Callable[[Tensor], Tensor] = torch.tanh,
+    output: Callable[[Tensor], Tensor] = torch.tanh,
+) -> tuple[State, LSTMGates]:
     """Take one step of an LSTM with forget gate.
 
     With ``z = x @ ih.T + b_ih + h @ hh.T + b_hh`` split into z_i, z_f, z_g, z_o::
 
-        i = sigmoid(z_i)    f = sigmoid(z_f)    g = tanh(z_g)    o = sigmoid(z_o)
+        i = sigmoid(z_i)    f = sigmoid(z_f)    g = candidate(z_g)    o = sigmoid(z_o)
         c' = f*c + i*g
-        h' = o*tanh(c'),  then h' @ hr.T if there is a projection
+        h' = o*output(c'),  then h' @ hr.T if there is a projection
 
     Parameters
     ----------
@@ -102,6 +109,8 @@ def lstm_step(x_part: Tensor, state: State, weights: Weights) -> tuple[State, LS
         h is (B, P), c is (B, H).
     weights : Weights
         With G = 4.
+    candidate, output : callable
+        Squashing functions of the candidate and of the cell state: `torch.tanh`, but for variants.
 
     Returns
     -------
@@ -121,10 +130,10 @@ def lstm_step(x_part: Tensor, state: State, weights: Weights) -> tuple[State, LS
     z_i, z_f, z_g, z_o = z.chunk(4, dim=-1)
     i = torch.sigmoid(z_i)  # (lstm-i)
     f = torch.sigmoid(z_f)  # (lstm-f)
-    g = torch.tanh(z_g)  # (lstm-g)
+    g = candidate(z_g)  # (lstm-g)
     o = torch.sigmoid(z_o)  # (lstm-o)
     c = f * c + i * g  # (lstm-c)
-    h = o * torch.tanh(c)  # (lstm-h)
+    h = o * output(c)  # (lstm-h)
     if weights.hr is not None:
         h = F.linear(h, weights.hr)
     return (h, c), LSTMGates(i, f, g, o, c, h)

@@ -21,18 +21,22 @@ RNNS = (layers.RNN, cells.RNNCell, nn.RNN, nn.RNNCell)
 
 Module = TypeVar("Module", bound=nn.Module)
 
+OPEN = 40.0
+"""Bias of an open gate: exp(-40) is below half the rounding error of 1, so its sigmoid is 1."""
+
 
 def forget_bias_(module: Module, value: float) -> Module:
     """Set the total forget bias of an LSTM: ``b_f = value``.
 
     The forget gate of an LSTM then starts near ``sigmoid(value)``: 0.5 for 0, 0.73 for 1, 0.95
     for 3. PyTorch adds two biases, so the forget block of ``bias_ih`` becomes `value` and that of
-    ``bias_hh`` becomes 0. All other biases stay as they are.
+    ``bias_hh`` becomes 0. All other biases stay as they are. In a coupled `VariantLSTM`, where
+    ``b_f = -b_i``, the input block becomes ``-value``.
 
     Parameters
     ----------
     module : LSTM or LSTMCell
-        Of this package or of `torch.nn`.
+        Of this package or of `torch.nn`, or a `VariantLSTM`.
     value : float
         Any finite number, added to the pre-activation.
 
@@ -46,7 +50,8 @@ def forget_bias_(module: Module, value: float) -> Module:
     TypeError
         If `module` is no LSTM or `value` no number.
     ValueError
-        If `module` has no biases, computes them from other parameters, or `value` is not finite.
+        If `module` has no biases, computes them from other parameters, or holds its forget gate
+        open, or `value` is not finite.
 
     References
     ----------
@@ -54,11 +59,14 @@ def forget_bias_(module: Module, value: float) -> Module:
     """
     _check_module(module, LSTMS)
     _check_number("value", value)
+    _check_forgets(module)
     biases = list(_biases(module))
+    coupled = "f" not in _blocks_of(module)
+    gate = "i" if coupled else "f"
     with torch.no_grad():
         for b_ih, b_hh in biases:
-            _block(b_ih, module, 1).fill_(value)
-            _block(b_hh, module, 1).zero_()
+            _block(b_ih, module, gate).fill_(-value if coupled else value)
+            _block(b_hh, module, gate).zero_()
     return module
 
 
@@ -74,7 +82,8 @@ def chrono_(module: Module, max_lag: float, *, generator: torch.Generator) -> Mo
     Parameters
     ----------
     module : LSTM, LSTMCell, GRU or GRUCell
-        Of this package or of `torch.nn`.
+        Of this package or of `torch.nn`, or a `VariantLSTM`. Coupled, it already has
+        ``b_f = -b_i``. Gates that it holds open stay open.
     max_lag : float
         The longest dependency expected, in time steps, at least 2.
     generator : torch.Generator
@@ -90,14 +99,15 @@ def chrono_(module: Module, max_lag: float, *, generator: torch.Generator) -> Mo
     TypeError
         If `module` is neither LSTM nor GRU, `max_lag` no number, `generator` no generator.
     ValueError
-        If `module` has no biases or computes them from other parameters, or `max_lag` is below 2
-        or not finite.
+        If `module` has no biases, computes them from other parameters, or holds its forget gate
+        open, or `max_lag` is below 2 or not finite.
 
     References
     ----------
     Tallec and Ollivier (2018), "Can Recurrent Neural Networks Warp Time?".
     """
     _check_module(module, LSTMS + GRUS)
+    _check_forgets(module)
     _check_number("max_lag", max_lag)
     if max_lag < 2:
         raise ValueError(f"max_lag must be at least 2 time steps, got {max_lag}")
@@ -109,10 +119,11 @@ def chrono_(module: Module, max_lag: float, *, generator: torch.Generator) -> Mo
             b_hh.zero_()
             u = torch.empty(module.hidden_size, dtype=torch.float64, device=generator.device)
             keep = u.uniform_(1, max_lag - 1, generator=generator).log()
-            _block(b_ih, module, 1).copy_(keep)
+            for gate in set(_blocks_of(module)) & {"f", "z"}:
+                _block(b_ih, module, gate).copy_(keep)
             if isinstance(module, LSTMS):
-                _block(b_ih, module, 0).copy_(-keep)
-    return module
+                _block(b_ih, module, "i").copy_(-keep)
+    return _reopen(module)
 
 
 def orthogonal_(module: Module, gain: float = 1.0, *, generator: torch.Generator) -> Module:
@@ -160,7 +171,7 @@ def orthogonal_(module: Module, gain: float = 1.0, *, generator: torch.Generator
             for block in weight.split(module.hidden_size):
                 drawn = torch.empty(block.shape, dtype=torch.float64, device=generator.device)
                 block.copy_(nn.init.orthogonal_(drawn, gain, generator=generator))
-    return module
+    return _reopen(module)
 
 
 def identity_(module: Module, scale: float = 1.0) -> Module:
@@ -257,7 +268,62 @@ def keras_(module: Module, *, generator: torch.Generator) -> Module:
         for pair in biases:
             for bias in pair:
                 bias.zero_()
-    return forget_bias_(module, 1) if biases and isinstance(module, LSTMS) else module
+    _reopen(module)
+    forgets = isinstance(module, LSTMS) and "f" not in getattr(module, "open_gates", "")
+    return forget_bias_(module, 1) if biases and forgets else module
+
+
+def open_gate_(module: Module, gates: str) -> Module:
+    """Hold gates of an LSTM open: they are exactly 1 at every step, and stay so in training.
+
+    The gate's rows of ``weight_ih`` and ``weight_hh`` become 0, those of ``bias_ih`` 40 and of
+    ``bias_hh`` 0; peepholes to it become 0. Then ``sigmoid(40)`` is 1 to the last bit in float32
+    and float64, its slope is exactly 0, and so are all gradients of the gate. An optimiser without
+    weight decay does not move it. Initialise first: an initialiser that writes on the gate's
+    parameters closes it again, except in a `VariantLSTM`, which remembers its open gates.
+
+    Parameters
+    ----------
+    module : LSTM or LSTMCell
+        Of this package or of `torch.nn`, or a `VariantLSTM`.
+    gates : str
+        One or more of the letters i, f, o, such as "f" or "io". Of a coupled LSTM only "o".
+
+    Returns
+    -------
+    module
+        The same object.
+
+    Raises
+    ------
+    TypeError
+        If `module` is no LSTM or `gates` no string.
+    ValueError
+        If `gates` is empty or has a letter that is not allowed, or `module` has no biases or
+        computes its parameters from others.
+
+    References
+    ----------
+    Greff et al. (2017), "LSTM: A Search Space Odyssey": no input, forget or output gate (NIG, NFG,
+    NOG) are the gates "i", "f" and "o" held open.
+    """
+    _check_module(module, LSTMS)
+    check_gates("gates", gates, _blocks_of(module))
+    biases = list(_biases(module))
+    weights = [p for name in ("weight_ih", "weight_hh") for p in _parameters(module, name)]
+    peepholes = getattr(module, "peephole_l0", None)
+    with torch.no_grad():
+        for gate in gates:
+            for weight in weights:
+                _block(weight, module, gate).zero_()
+            for b_ih, b_hh in biases:
+                _block(b_ih, module, gate).fill_(OPEN)
+                _block(b_hh, module, gate).zero_()
+            if peepholes is not None:
+                _block(peepholes, module, gate, _blocks_of(module).replace("g", "")).zero_()
+    if hasattr(module, "open_gates"):
+        module.open_gates = "".join(sorted({*module.open_gates, *gates}))
+    return module
 
 
 def _parameters(module: nn.Module, name: str) -> Iterator[Tensor]:
@@ -280,9 +346,36 @@ def _biases(module: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
     return zip(_parameters(module, "bias_ih"), _parameters(module, "bias_hh"), strict=True)
 
 
-def _block(bias: Tensor, module: nn.Module, gate: int) -> Tensor:
-    """Return the part of a bias that belongs to one gate: LSTM i, f, g, o; GRU r, z, n."""
-    return bias[gate * module.hidden_size : (gate + 1) * module.hidden_size]
+def _block(parameter: Tensor, module: nn.Module, gate: str, blocks: str = "") -> Tensor:
+    """Return the rows of a parameter that belong to one gate; `blocks` are its gates in order."""
+    k = (blocks or _blocks_of(module)).index(gate)
+    return parameter[k * module.hidden_size : (k + 1) * module.hidden_size]
+
+
+def _blocks_of(module: nn.Module) -> str:
+    """Return the gates of an LSTM or a GRU in the order in which their rows are stacked."""
+    return "rzn" if isinstance(module, GRUS) else getattr(module, "blocks", "ifgo")
+
+
+def _reopen(module: Module) -> Module:
+    """Open again the gates that a `VariantLSTM` was told to hold open."""
+    gates = getattr(module, "open_gates", "")
+    return open_gate_(module, gates) if gates else module
+
+
+def _check_forgets(module: nn.Module) -> None:
+    if "f" in getattr(module, "open_gates", ""):
+        raise ValueError("module must have a forget gate that is not held open, got open_gates 'f'")
+
+
+def check_gates(name: str, gates: Any, blocks: str) -> None:
+    """Raise unless `gates` are letters of gates that can be held open, given all the blocks."""
+    if not isinstance(gates, str):
+        raise TypeError(f"{name} must be a string of gates, got {type(gates).__name__}")
+    # A coupled input gate that is held open would shut the forget gate for good.
+    allowed = "ifo" if "f" in blocks else "o"
+    if not gates or set(gates) - set(allowed):
+        raise ValueError(f"{name} must be letters of {allowed!r}, got {gates!r}")
 
 
 def _check_module(module: Any, kinds: tuple[type, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Where a gradient goes in a recurrent layer: Jacobians of the steps, gradients against lag.
+"""What happens in a recurrent layer: its gates, Jacobians of the steps, gradients against lag.
 
 One definition for NumPy and PyTorch layers. The *state* of a layer is one row s of S numbers: h
 (S = H) for an RNN or a GRU, [h, c] (S = 2H) for an LSTM. Step t maps s_{t-1} and x_t to s_t, and
@@ -6,10 +6,11 @@ s_0 is the initial state. Derivatives with respect to h hold c fixed and the oth
 the layer's own backward pass does: c_t acts on the future through step t + 1, not through h_t.
 
 A layer is `lstm_lib.scratch.RNN`, `LSTM` or `GRU`, or the class of that name in
-`lstm_lib.pytorch` or `torch.nn` with one layer, one direction, time first and no projection. It is
-left as it was: parameters, stored gradients and the last forward pass are not touched. Arguments
-and results are NumPy arrays either way. Derivatives are exact: they come from the cell's own
-`step_backward`, or from PyTorch's autograd.
+`lstm_lib.pytorch` or `torch.nn` with one layer, one direction, time first and no projection, or a
+variant: `CoupledLSTM`, `PeepholeLSTM`, `LSTM1997`, `lstm_lib.pytorch.VariantLSTM`. It is left as it
+was: parameters, stored gradients and the last forward pass are not touched. Arguments and results
+are NumPy arrays either way. Derivatives are exact: they come from the cell's own `step_backward`,
+or from PyTorch's autograd.
 
 Shapes: T time steps, B sequences, D input features, H units, S numbers of state.
 """
@@ -22,6 +23,35 @@ import numpy as np
 
 from lstm_lib.scratch.functions import check_float, check_shape
 from lstm_lib.scratch.layers import Recurrent
+
+
+class LSTMGates(NamedTuple):
+    """What an LSTM computed at every step, each (T, B, H); see `gates`."""
+
+    i: np.ndarray
+    f: np.ndarray
+    g: np.ndarray
+    o: np.ndarray
+    c: np.ndarray
+    h: np.ndarray
+
+
+class GRUGates(NamedTuple):
+    """What a GRU computed at every step, each (T, B, H); see `gates`."""
+
+    r: np.ndarray
+    z: np.ndarray
+    n: np.ndarray
+    h: np.ndarray
+
+
+class RNNGates(NamedTuple):
+    """What an RNN, which has no gates, computed at every step, (T, B, H); see `gates`."""
+
+    h: np.ndarray
+
+
+_KINDS = {"LSTM": LSTMGates, "GRU": GRUGates, "RNN": RNNGates}
 
 
 class _ScratchStep:
@@ -49,6 +79,16 @@ class _ScratchStep:
         _, d = self.cell.step_backward(self._split(ds), cache)
         return np.concatenate(d, axis=1) if isinstance(d, tuple) else d, self.cell.grads["W_h"]
 
+    def gates(self, x, s):
+        """Return what the steps x (T, B, D) from s (B, S) computed, as a named tuple."""
+        state, kept = self._split(s), []
+        for row in x:
+            state, cache = self.cell.step(row, state)
+            kind = _KINDS[type(cache).__name__.removesuffix("Cache")]
+            computed = {**cache._asdict(), "h": state[0] if isinstance(state, tuple) else state}
+            kept.append([computed[name] for name in kind._fields])
+        return kind(*map(np.stack, zip(*kept, strict=True)))
+
 
 class _TorchStep:
     """One step of a PyTorch layer, behind the interface of `_ScratchStep`."""
@@ -57,7 +97,7 @@ class _TorchStep:
         self.module, self.torch = module, torch
         self.input_size = module.input_size
         self.dtype = torch.empty(0, dtype=module.weight_hh_l0.dtype).numpy().dtype
-        self.parts = 2 if type(module).__name__ == "LSTM" else 1
+        self.parts = 2 if module.mode == "LSTM" else 1
         self.state_size = self.parts * module.hidden_size
 
     def _run(self, x, s):
@@ -78,6 +118,30 @@ class _TorchStep:
                 new, (s, self.module.weight_hh_l0), self.torch.from_numpy(ds)
             )
         return d.numpy(), dw.numpy().T
+
+    def gates(self, x, s):
+        from lstm_lib.pytorch.cells import RECURRENCES, Recurrent, Weights
+        from lstm_lib.pytorch.layers import run_steps
+
+        module, (T, B, _) = self.module, x.shape
+        if isinstance(module, Recurrent):
+            recurrence, weights = module.recurrence, module.weights("l0")
+        else:
+            recurrence = RECURRENCES[module.mode]
+            names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+            weights = Weights(*(getattr(module, name, None) for name in names))
+        with self.torch.no_grad():
+            _, _, computed = run_steps(
+                recurrence,
+                weights,
+                self.torch.from_numpy(x).flatten(0, 1),
+                [B] * T,
+                self.torch.from_numpy(s).chunk(self.parts, dim=1),
+                reverse=False,
+                return_gates=True,
+            )
+        kind = _KINDS[type(computed).__name__.removesuffix("Gates")]
+        return kind(*(getattr(computed, n).numpy().reshape(T, B, -1) for n in kind._fields))
 
 
 def _step(layer):
@@ -162,6 +226,28 @@ def states(layer, x, state=None):
     return _states(*_check(layer, x, state))
 
 
+def gates(layer, x, state=None):
+    """Run a layer and return everything that its cell computed at every step.
+
+    Parameters
+    ----------
+    layer, x, state : see `states`
+
+    Returns
+    -------
+    named tuple of arrays, each (T, B, H)
+        LSTM: gates `i`, `f`, `o`, candidate `g`, cell state `c`, hidden state `h`. GRU: reset `r`
+        and update `z`, candidate `n`, `h`. RNN: `h`. Gates are in (0, 1).
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `states`.
+    """
+    step, x, state = _check(layer, x, state)
+    return step.gates(x, state)
+
+
 def state_jacobians(layer, x, state=None):
     """Jacobian of every step, J_t = ∂s_t / ∂s_{t-1}.
 
@@ -192,6 +278,40 @@ def state_jacobians(layer, x, state=None):
         d, _ = step.backward(np.repeat(x[t], S, axis=0), np.repeat(before[t], S, axis=0), unit)
         jacobians[t] = d.reshape(B, S, S)
     return jacobians
+
+
+def singular_values(jacobians):
+    """Singular values of the Jacobian over k steps, ∂s_k/∂s_0 = J_k ... J_1, for k = 1 .. K.
+
+    The largest is the most that k steps stretch a small change of s_0, or a gradient on its way
+    back, in any direction; the smallest is the least.
+
+    Parameters
+    ----------
+    jacobians : array (K, ..., S, S), floating
+        J_1 .. J_K as from `state_jacobians`, or a slice of it to start at a later step.
+
+    Returns
+    -------
+    array (K, ..., S) : in descending order. Values below about 1e-16 times the largest (float64)
+        are rounding.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `jacobians` is not floating, not an array of square matrices, or a product overflows.
+    """
+    jacobians = check_float(jacobians, np.asarray(jacobians).dtype, "jacobians")
+    if jacobians.ndim < 3 or jacobians.shape[-1] != jacobians.shape[-2] or 0 in jacobians.shape:
+        raise ValueError(f"jacobians: expected shape (K, ..., S, S), got {jacobians.shape}")
+    product, found = np.eye(jacobians.shape[-1], dtype=jacobians.dtype), []
+    for k, J in enumerate(jacobians, 1):
+        with np.errstate(over="ignore", invalid="ignore"):
+            product = J @ product  # (grad-product)
+        if not np.isfinite(product).all():
+            raise ValueError(f"jacobians: expected a finite product, got overflow after {k} steps")
+        found.append(np.linalg.svd(product, compute_uv=False))
+    return np.stack(found)
 
 
 def gradient_by_lag(layer, x, dstate, state=None):

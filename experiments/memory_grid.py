@@ -6,10 +6,11 @@
 Every network of `lstm_lib.pytorch.memory.MODELS` meets every task of `TASKS` with the same
 learning rates and the same budget of updates. Tuning seeds choose one rate for each network and
 task: the rate that solves most often, then with the fewest updates in the mean (a run that fails
-counts as the whole budget), then with the highest mean score. Other seeds, the same for all, then
-measure it. Every finished run is a line of a log in the work folder, and a run that stands there
-is not made again, so the script can be stopped and started. The result goes to
-lstm_lib/data/memory_grid.json; with --quick to the work folder.
+counts as the whole budget), then with the highest mean score. If that is the lowest or the highest
+rate of the grid, one more beyond it is tried. Other seeds, the same for all, then measure it.
+Every finished run is a line of a log in the work folder, and a run that stands there is not made
+again, so the script can be stopped and started. The result goes to lstm_lib/data/memory_grid.json;
+with --quick to the work folder.
 """
 
 import argparse
@@ -29,11 +30,12 @@ from lstm_lib.train import write_atomically
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {
     "rates": [0.001, 0.003, 0.01, 0.03],
+    "beyond": [0.0003, 0.1],
     "tuning_seeds": [100, 101],
     "seeds": list(range(10)),
     "budget": 1500,
 }
-QUICK = {"rates": [0.003, 0.01], "tuning_seeds": [100], "seeds": [0], "budget": 2}
+QUICK = SETTINGS | {"rates": [0.003, 0.01], "tuning_seeds": [100], "seeds": [0], "budget": 2}
 
 
 def one_run(key, budget):
@@ -88,18 +90,25 @@ def merit(outcomes, budget):
 
 def compare(task, settings, log, pool):
     """Tune and measure every network on a task; return a row for each."""
-    rates, budget = settings["rates"], settings["budget"]
-    keys = list(product([task], memory.MODELS, rates, settings["tuning_seeds"]))
-    tried = make(keys, log, budget, pool, f"{task}: rates")
-    tuning, best = {}, {}
-    for model in memory.MODELS:
-        tuning[model] = {
-            lr: [tried[task, model, lr, seed] for seed in settings["tuning_seeds"]] for lr in rates
+    rates, (lower, higher) = settings["rates"], settings["beyond"]
+    tuning = {model: {} for model in memory.MODELS}
+
+    def tune(pairs, desc):
+        keys = [(task, *pair, seed) for pair in pairs for seed in settings["tuning_seeds"]]
+        tried = make(keys, log, settings["budget"], pool, f"{task}, {desc}")
+        for (_, model, lr, _), outcome in tried.items():
+            tuning[model].setdefault(lr, []).append(outcome)
+        merits = {
+            model: {lr: merit(outcomes, settings["budget"]) for lr, outcomes in tried.items()}
+            for model, tried in tuning.items()
         }
-        merits = {lr: merit(outcomes, budget) for lr, outcomes in tuning[model].items()}
-        best[model] = max(merits, key=merits.get)
+        return {model: max(merits[model], key=merits[model].get) for model in merits}
+
+    best = tune(product(memory.MODELS, rates), "rates")
+    ends = {min(rates): lower, max(rates): higher}
+    best = tune([(model, ends[lr]) for model, lr in best.items() if lr in ends], "beyond")
     keys = [(task, model, best[model], seed) for model in best for seed in settings["seeds"]]
-    measured = make(keys, log, budget, pool, task)
+    measured = make(keys, log, settings["budget"], pool, task)
     rows = []
     for model, lr in best.items():
         final = [measured[task, model, lr, seed] for seed in settings["seeds"]]
@@ -107,9 +116,10 @@ def compare(task, settings, log, pool):
             {
                 "task": task,
                 "model": model,
-                "tuning": [
-                    [[o.solved, o.updates] for o in pair] for pair in tuning[model].values()
-                ],
+                "tuning": {
+                    str(tried): [[o.solved, o.updates] for o in outcomes]
+                    for tried, outcomes in sorted(tuning[model].items())
+                },
                 "lr": lr,
                 "solved": [o.solved for o in final],
                 "updates": [o.updates for o in final],

@@ -1,9 +1,11 @@
-"""One test for each labelled equation of `lstm_lib/scratch/cells.py`, under the same label.
+"""One test for each labelled equation of `cells.py` and `variants.py`, under the same label.
 
 Each test runs one step of the cell and reads what the labelled line itself computed. A forward
 line is compared with the book's equation, written out for one number at a time. A backward
 line is compared with the meaning of its left-hand side: how much the loss changes when the
 quantity that it is the gradient of is changed, and all that follows from it is computed anew.
+A labelled line of a variant's forward pass makes a parameter of the LSTM cell; what is read is
+the gate that comes out.
 """
 
 import ast
@@ -16,21 +18,35 @@ from math import exp, tanh
 import numpy as np
 import pytest
 
-from lstm_lib.scratch import GRUCell, LSTMCell, RNNCell, cells, numerical_gradient, relative_error
+from lstm_lib.scratch import (
+    CoupledLSTMCell,
+    GRUCell,
+    LSTM1997Cell,
+    LSTMCell,
+    PeepholeLSTMCell,
+    RNNCell,
+    cells,
+    numerical_gradient,
+    relative_error,
+    variants,
+)
 
 B, D, H = 3, 2, 4
-SOURCE = inspect.getsource(cells)
-LABELS = re.findall(r"# \(([a-z0-9-]+)\)$", SOURCE, re.MULTILINE)
 
 
 # --- reading a line of the code ---------------------------------------------------------------
 
 
-def labelled_lines():
+def labels(module):
+    return re.findall(r"# \(([a-z0-9-]+)\)$", inspect.getsource(module), re.MULTILINE)
+
+
+def labelled_lines(module):
     """Line number -> (label, expression of the left-hand side)."""
-    lines = SOURCE.splitlines()
+    source = inspect.getsource(module)
+    lines = source.splitlines()
     found = {}
-    for node in ast.walk(ast.parse(SOURCE)):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Assign | ast.AugAssign):
             label = re.search(r"# \(([a-z0-9-]+)\)$", lines[node.end_lineno - 1])
             if label:
@@ -40,8 +56,8 @@ def labelled_lines():
 
 
 def run_and_read(function, *args):
-    """Call a function of `cells`; return its result and label -> value after that line."""
-    lines, values = labelled_lines(), {}
+    """Call a method of a cell; return its result and label -> value after that line."""
+    lines, values = labelled_lines(inspect.getmodule(function)), {}
     pending = None
 
     def trace(frame, event, arg):
@@ -79,8 +95,8 @@ class Step:
         def pack(arrays):
             return tuple(arrays) if n_states > 1 else arrays[0]
 
-        (_, cache), forward = run_and_read(self.cell.step, self.x, pack(self.state))
-        _, backward = run_and_read(self.cell.step_backward, pack(self.dstate), cache)
+        (_, self.cache), forward = run_and_read(self.cell.step, self.x, pack(self.state))
+        _, backward = run_and_read(self.cell.step_backward, pack(self.dstate), self.cache)
         self.values = forward | backward
 
     def affine(self, b, k, bias="b", h=None):
@@ -285,7 +301,116 @@ def test_equation(label):
     assert checked
 
 
-def test_every_equation_of_the_code_has_a_test():
-    assert len(LABELS) == len(set(LABELS)), "a label stands twice"
-    assert set(LABELS) == {*FORWARD, *BACKWARD}
-    assert len(labelled_lines()) == len(LABELS), "a label that is not at an assignment"
+# --- the variants -----------------------------------------------------------------------------
+
+
+def seeing_cell(*args, rng, **kw):
+    """A peephole cell whose peepholes are not at their start, which is 0."""
+    cell = PeepholeLSTMCell(*args, rng=rng, **kw)
+    cell.params["p"][...] = rng.standard_normal(3 * H)
+    return cell
+
+
+def blocks(at, x, h_prev, p, names):
+    """Pre-activations, one for each name; the blocks of the bias are quantities of their own."""
+    a = x @ p["W_x"] + h_prev @ p["W_h"]
+    return [
+        a[:, k * H : (k + 1) * H] + at(f"b_{name}", p["b"][k * H : (k + 1) * H])
+        for k, name in enumerate(names)
+    ]
+
+
+def coupled_program(at, x, h_prev, c_prev, p):
+    a_i, a_g, a_o = blocks(at, x, h_prev, p, "igo")
+    c = (1 - sigma(a_i)) * c_prev + sigma(a_i) * np.tanh(a_g)
+    return sigma(a_o) * np.tanh(c), c
+
+
+def peephole_program(at, x, h_prev, c_prev, p):
+    c_prev = at("c_prev", c_prev)
+    a_i, a_f, a_g, a_o = blocks(at, x, h_prev, p, "ifgo")
+    p_i, p_f, p_o = (at(f"p_{k}", v) for k, v in zip("ifo", np.split(p["p"], 3), strict=True))
+    c = sigma(a_f + p_f * c_prev) * c_prev + sigma(a_i + p_i * c_prev) * np.tanh(a_g)
+    return sigma(a_o + p_o * at("c to o", c)) * np.tanh(c), c
+
+
+def program_1997(at, x, h_prev, c_prev, p):
+    a_i, a_g, a_o = blocks(at, x, h_prev, p, "igo")
+    c = at("c_prev", c_prev) + sigma(a_i) * (4 * sigma(a_g) - 2)
+    return sigma(a_o) * (2 * sigma(c) - 1), 2 * at("half of c to the next step", c / 2)
+
+
+def peep(step, b, j, gate, c):
+    """σ of a pre-activation with a peephole; gate i, f, o counts both blocks of b and of p."""
+    block = {0: 0, 1: 1, 2: 3}[gate]
+    seen = step.cell.params["p"][gate * H + j] * c
+    return s(step.affine(b, block * H + j) + seen)
+
+
+def peep_c(step, b, j):
+    c_prev = step.state[1][b, j]
+    f, i = peep(step, b, j, 1, c_prev), peep(step, b, j, 0, c_prev)
+    return f * c_prev + i * tanh(step.affine(b, 2 * H + j))
+
+
+def c_1997(step, b, j):
+    g = 4 * s(step.affine(b, H + j)) - 2
+    return step.state[1][b, j] + s(step.affine(b, j)) * g
+
+
+# label -> name in the cache, the equation of one number
+VARIANT_FORWARD = {
+    "cifg-f": ("f", lambda step, b, j: 1 - s(step.affine(b, j))),
+    "peep-i": ("i", lambda step, b, j: peep(step, b, j, 0, step.state[1][b, j])),
+    "peep-f": ("f", lambda step, b, j: peep(step, b, j, 1, step.state[1][b, j])),
+    "peep-o": ("o", lambda step, b, j: peep(step, b, j, 2, peep_c(step, b, j))),
+    "lstm97-g": ("g", lambda step, b, j: 4 * s(step.affine(b, H + j)) - 2),
+    "lstm97-c": ("c", c_1997),
+}
+VARIANT_BACKWARD = {
+    "cifg-di": "b_i",  # the line is in a loop over W_x, W_h, b: b comes last
+    "peep-dc": "c to o",
+    "peep-dc-prev": "c_prev",
+    "peep-dp-i": "p_i",
+    "peep-dp-f": "p_f",
+    "peep-dp-o": "p_o",
+    "lstm97-dc": "half of c to the next step",
+    "lstm97-dc-prev": "c_prev",
+    "lstm97-dg": "b_g",
+}
+VARIANT_STEPS = {
+    "cifg": (CoupledLSTMCell, coupled_program),
+    "peep": (seeing_cell, peephole_program),
+    "lstm97": (LSTM1997Cell, program_1997),
+}
+
+
+@pytest.mark.parametrize("label", [*VARIANT_FORWARD, *VARIANT_BACKWARD])
+def test_equation_of_a_variant(label):
+    make_cell, program = VARIANT_STEPS[label.split("-")[0]]
+    step = Step(make_cell, 2)
+    if label in VARIANT_FORWARD:
+        name, equation = VARIANT_FORWARD[label]
+        expected = [[equation(step, b, j) for j in range(H)] for b in range(B)]
+        assert relative_error(getattr(step.cache, name), np.array(expected)) <= 1e-14
+    else:
+        value = step.values[label]
+        bump = np.zeros_like(value)
+        loss = partial(step.changed_loss, program, [VARIANT_BACKWARD[label]], bump)
+        gradient = numerical_gradient(loss, bump)
+        assert np.abs(gradient).max() > 1e-3, "the quantity plays no part in the loss"
+        assert relative_error(value, gradient) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("module", "tested"),
+    [
+        (cells, {*FORWARD, *BACKWARD}),
+        (variants, {*VARIANT_FORWARD, *VARIANT_BACKWARD}),
+    ],
+    ids=["cells", "variants"],
+)
+def test_every_equation_of_the_code_has_a_test(module, tested):
+    assert len(labels(module)) == len(set(labels(module))), "a label stands twice"
+    assert set(labels(module)) == tested
+    assert len(labelled_lines(module)) == len(tested), "a label that is not at an assignment"

@@ -174,7 +174,7 @@ def test_numpy_and_torch_agree(kind, seed):
     torchs = {"out": out, "h": h[0], "c": c[0], "dx": x.grad, "dh0": h0.grad[0], "dc0": c0.grad[0]}
     names = {"W_x": "weight_ih_l0", "W_h": "weight_hh_l0", "b": "bias_ih_l0", "p": "peephole_l0"}
     for name in layer.grads:
-        grad = getattr(module, names[name]).grad.T.numpy()
+        grad = getattr(module, names[name]).grad.numpy().T
         if kind == "1997":
             i, f, g, o = np.split(grad, 4, axis=-1)
             assert (f == 0).all()

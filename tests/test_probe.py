@@ -59,6 +59,30 @@ def test_states_are_those_of_the_layer(kind, size):
 
 @every_single_layer
 @given(sizes)
+def test_gates_are_what_the_cell_computed(kind, size):
+    layer, x, s0, _ = make(kind, *size)
+    gates = probe.gates(layer, x, s0)
+    hs, _ = layer.forward(x, as_state(layer, s0))
+    for name, recorded in gates._asdict().items():
+        if name == "h":
+            np.testing.assert_array_equal(recorded, hs)
+        else:
+            cached = np.stack([getattr(cache, name) for cache in layer.caches])
+            np.testing.assert_array_equal(recorded, cached)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"), [("lstm", "ifgoch"), ("1997", "ifgoch"), ("gru", "rznh"), ("rnn", "h")]
+)
+def test_fields_of_gates(kind, fields):
+    layer, x, *_ = make(kind, T=5, B=3)
+    gates = probe.gates(layer, x)
+    assert "".join(gates._fields) == fields
+    assert {a.shape for a in gates} == {(5, 3, 2)}
+
+
+@every_single_layer
+@given(sizes)
 def test_jacobians_are_finite_differences(kind, size):
     layer, x, s0, _ = make(kind, *size)
     jacobians = probe.state_jacobians(layer, x, s0)
@@ -95,6 +119,51 @@ def test_the_bound_holds_for_every_input(size):
     for k, J in enumerate(probe.state_jacobians(layer, x, s0)[::-1, 0], 1):
         product = product @ J if k > 1 else J  # (grad-product)
         assert np.linalg.norm(product, 2) <= sigma**k * (1 + 1e-12)  # (grad-bound)
+
+
+@every_single_layer
+@given(sizes)
+def test_singular_values_are_those_of_the_map_over_k_steps(kind, size):
+    """Their squares add up to the squared entries of ∂s_k/∂s_0; the largest is its norm."""
+    layer, x, s0, _ = make(kind, *size)
+    values = probe.singular_values(probe.state_jacobians(layer, x, s0))
+    assert values.shape == (len(x), *s0.shape)
+    assert (np.diff(values, axis=-1) <= 0).all() and (values >= 0).all()
+    for k in range(1, len(x) + 1):
+        rows = [probe.gradient_by_lag(layer, x[:k], e, s0)[-1] for e in np.eye(s0.shape[1])]
+        matrix = np.stack(rows, axis=1)
+        np.testing.assert_allclose(values[k - 1, :, 0], np.linalg.norm(matrix, 2, axis=(1, 2)))
+        squares = (matrix**2).sum(axis=(1, 2))
+        np.testing.assert_allclose((values[k - 1] ** 2).sum(axis=1), squares)
+
+
+def test_singular_values_of_known_products():
+    rotation = np.array([[0.0, -1.0], [1.0, 0.0]])
+    np.testing.assert_allclose(
+        probe.singular_values(np.stack([0.5 * rotation] * 4)),
+        np.outer(0.5 ** np.arange(1, 5), [1, 1]),
+        rtol=1e-14,
+    )
+    # J_1 comes first: J_2 J_1 = 0, but J_1 J_2 is not.
+    J_1, J_2 = np.array([[0.0, 1.0], [0.0, 0.0]]), np.array([[0.0, 3.0], [0.0, 1.0]])
+    np.testing.assert_allclose(probe.singular_values(np.stack([J_1, J_2]))[1], 0, atol=1e-300)
+    np.testing.assert_allclose(probe.singular_values(np.stack([J_2, J_1]))[1], [1, 0])
+    assert probe.singular_values(np.ones((3, 1, 2, 2), np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("jacobians", "error", "message"),
+    [
+        (np.ones((3, 2, 2), int), TypeError, "jacobians: expected a floating"),
+        (np.ones((2, 2)), ValueError, r"jacobians: expected shape \(K, ..., S, S\), got \(2, 2\)"),
+        (np.ones((3, 2, 4)), ValueError, "jacobians: expected shape"),
+        (np.ones((0, 2, 2)), ValueError, "jacobians: expected shape"),
+        (np.full((3, 1, 1), 1e200), ValueError, "overflow after 2 steps"),
+    ],
+)
+def test_singular_values_refuse(jacobians, error, message):
+    with pytest.raises(error, match=message):
+        probe.singular_values(jacobians)
 
 
 @every_single_layer
@@ -182,6 +251,7 @@ def test_the_layer_is_left_as_it_was(kind):
     layer.backward(rng.standard_normal((4, 2, 2)))
     params, grads = copied(layer.params), copied(layer.grads)
     caches = layer.caches
+    probe.gates(layer, 2 * x)
     probe.state_jacobians(layer, 2 * x)
     probe.gradient_by_lag(layer, 2 * x, s0)
     probe.lag_terms(layer, 2 * x, np.ones((4, 2, 2)))
@@ -297,6 +367,7 @@ def call(name, layer, x, last, state=None):
 
 GOOD = {
     "states": None,
+    "gates": None,
     "state_jacobians": None,
     "gradient_by_lag": np.ones(4),
     "credit_paths": np.ones(4),

@@ -32,6 +32,10 @@ def pair(kind, home, T=6, B=2, D=3, H=4):
 def test_numpy_and_torch_agree(kind, home):
     ours, theirs, x, s0, rng = pair(kind, home)
     dstate, dhs = rng.standard_normal(s0.shape), rng.standard_normal((6, 2, 4))
+    assert_agree(ours, theirs, x, s0, dstate, dhs)
+
+
+def assert_agree(ours, theirs, x, s0, dstate, dhs):
     for function, extra in [
         (probe.states, ()),
         (probe.state_jacobians, ()),
@@ -41,6 +45,38 @@ def test_numpy_and_torch_agree(kind, home):
         a, b = (function(layer, x, *extra, s0) for layer in (ours, theirs))
         assert a.shape == b.shape
         assert relative_error(a, b) < 1e-10, function.__name__
+    a, b = (probe.gates(layer, x, s0) for layer in (ours, theirs))
+    assert type(a) is type(b)
+    for name, recorded in a._asdict().items():
+        assert isinstance(getattr(b, name), np.ndarray)
+        assert relative_error(recorded, getattr(b, name)) < 1e-10, name
+
+
+@pytest.mark.parametrize("option", ["coupled", "peepholes"])
+def test_numpy_and_torch_variants_agree(option):
+    rng = np.random.default_rng(0)
+    make = {"coupled": scratch.CoupledLSTM, "peepholes": scratch.PeepholeLSTM}[option]
+    ours = make(3, 4, rng=rng)
+    theirs = pytorch.VariantLSTM(3, 4, dtype=torch.float64, **{option: True})
+    with torch.no_grad():
+        theirs.weight_ih_l0[:] = torch.from_numpy(ours.params["W_x"].T)
+        theirs.weight_hh_l0[:] = torch.from_numpy(ours.params["W_h"].T)
+        theirs.bias_ih_l0[:] = torch.from_numpy(ours.params["b"])
+        theirs.bias_hh_l0.zero_()
+        if option == "peepholes":
+            ours.params["p"][...] = rng.standard_normal(12)
+            theirs.peephole_l0[:] = torch.from_numpy(ours.params["p"])
+    x, s0, dstate = (rng.standard_normal(shape) for shape in ((6, 2, 3), (2, 8), (2, 8)))
+    assert_agree(ours, theirs, x, s0, dstate, rng.standard_normal((6, 2, 4)))
+
+
+@every_home
+def test_gates_without_biases_and_of_a_relu_network(home):
+    x = np.random.default_rng(0).standard_normal((5, 2, 3)).astype(np.float32)
+    for layer in (home.LSTM(3, 4, bias=False), home.RNN(3, 4, nonlinearity="relu")):
+        gates = probe.gates(layer, x)
+        assert relative_error(gates.h, probe.states(layer, x)[1:, :, :4]) < 1e-5
+        assert gates.h.dtype == np.float32
 
 
 @every_pair

@@ -178,6 +178,43 @@ MUTANTS = {
         "dh_prev = dh_prev + dz_rz @ W_h[:, : 2 * H].T",
         "dh_prev = dh_prev",
     ),
+    # Variants, backward
+    "cifg-di without the forget gate's share": ("variants.py", "d_i = d_i - d_f", "d_i = d_i"),
+    "cifg-di with the wrong sign": ("variants.py", "d_i = d_i - d_f", "d_i = d_i + d_f"),
+    "peep-dc missing": (
+        "variants.py",
+        "dc_seen = dx[:, D + H :]",
+        "dc_seen = np.zeros_like(dh)",
+    ),
+    "peep-dc counted twice": ("variants.py", "(np.zeros_like(dh), dc_seen)", "(dh, dc_seen)"),
+    "peep-dc-prev without the peepholes": (
+        "variants.py",
+        "dc_prev = dc_prev + dx[:, D : D + H]",
+        "dc_prev = dc_prev",
+    ),
+    "peep-dp-i of the forget gate": (
+        "variants.py",
+        "dW_x[D + unit, unit]",
+        "dW_x[D + unit, H + unit]",
+    ),
+    "peep-dp-o with the old cell state": (
+        "variants.py",
+        "dW_x[D + H + unit, 3 * H + unit]",
+        "dW_x[D + unit, 3 * H + unit]",
+    ),
+    "peephole from the old cell state to o": (
+        "variants.py",
+        "np.concatenate([x, c_prev, c], axis=1)",
+        "np.concatenate([x, c_prev, c_prev], axis=1)",
+    ),
+    "lstm97-dc in whole units": ("variants.py", "dhalf = 2 * dc", "dhalf = dc"),
+    "lstm97-dc-prev in whole units": (
+        "variants.py",
+        "dc_prev = dhalf_prev / 2",
+        "dc_prev = dhalf_prev",
+    ),
+    "lstm97-dg in whole units": ("variants.py", "d_g = d_g / 2", "d_g = d_g"),
+    "lstm97-c in whole units": ("variants.py", "c = 2 * half", "c = half"),
     # Layers
     "padded outputs not zeroed": ("layers.py", "np.where(mask[t], h, 0)", "h"),
     "padding read": ("layers.py", "x = np.where(mask, x, 0)", "x = x * 1"),

@@ -175,6 +175,26 @@ def test_a_gated_network_learns_what_a_short_memory_cannot(monkeypatch):
     assert not outcome.solved and abs(outcome.score - task.chance) < 0.1
 
 
+def test_checks_may_be_of_another_task(monkeypatch):
+    """Trained on sequences whose symbol is always 0, tested on all four: chance at best."""
+    task = memory.TASKS["first-symbol recall"]
+
+    def one_class(rng, batch):
+        drawn = task.draw(rng, batch, length=5)
+        drawn.x[0, :, :4] = np.eye(4)[0]
+        drawn.targets[:] = 0
+        return drawn
+
+    def short(rng, batch):
+        return task.draw(rng, batch, length=5)
+
+    monkeypatch.setitem(memory.TASKS, "one", task._replace(draw=one_class))
+    monkeypatch.setitem(memory.TASKS, "all", task._replace(draw=short))
+    same = memory.run("RNN", "one", lr=0.01, seed=0, budget=50)
+    other = memory.run("RNN", "one", lr=0.01, seed=0, budget=50, tested_on="all")
+    assert same.solved and not other.solved and abs(other.score - 0.25) < 0.1
+
+
 def test_a_passed_check_must_be_confirmed(monkeypatch):
     scores = iter([1.0, 0.5, 1.0, 0.995])
     monkeypatch.setattr(memory, "evaluate", lambda network, batch: next(scores))
@@ -192,6 +212,12 @@ def test_a_loss_that_is_not_finite_ends_the_run():
     [
         ({"model": "lstm"}, ValueError, "model must be one of 'RNN', .*got 'lstm'"),
         ({"task": "copy"}, ValueError, "task must be one of 'first-symbol recall', .*got 'copy'"),
+        ({"tested_on": "copy"}, ValueError, "tested_on must be one of .*got 'copy'"),
+        (
+            {"tested_on": "temporal order"},
+            ValueError,
+            "tested_on must have 7 inputs and 7 outputs, got 'temporal order' with 8 and 4",
+        ),
         ({"lr": 0.0}, ValueError, "lr must be positive, got 0.0"),
         ({"lr": math.nan}, ValueError, "lr must be positive, got nan"),
         ({"max_norm": -1}, ValueError, "max_norm must be positive, got -1"),

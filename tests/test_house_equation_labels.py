@@ -1,8 +1,10 @@
-"""The site shows the labels of equations, which are those of the code."""
+"""The book has an equation for every labelled line of the code, and shows its label."""
 
 import re
 from pathlib import Path
 
+import nbformat
+import pytest
 from sphinx.cmd.build import build_main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,3 +36,23 @@ def test_equations_and_links_to_them_carry_the_label(tmp_path):
     assert number == "(rnn-h)"
     link = re.search(r'href="#equation-rnn-h".*?</a>', html.split("See")[1], re.DOTALL)[0]
     assert "(rnn-h)" in re.sub("<.*?>", "", link)
+
+
+def equation_labels(path):
+    """The labels after $$ in the Markdown of a page or notebook."""
+    if path.suffix == ".ipynb":
+        cells = nbformat.read(path, as_version=4).cells
+        text = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+    else:
+        text = path.read_text(encoding="utf8")
+    return re.findall(r"^.*\$\$ \(([a-z0-9-]+)\)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("file", ["cells.py", "layers.py"])
+def test_every_labelled_line_has_one_equation_in_the_book(file):
+    pages = [p for p in (ROOT / "chapters").rglob("*.*") if p.suffix in (".md", ".ipynb")]
+    found = [label for p in pages if ".ipynb_" not in str(p) for label in equation_labels(p)]
+    code = (ROOT / "lstm_lib" / "scratch" / file).read_text(encoding="utf8")
+    labels = re.findall(r"# \(([a-z0-9-]+)\)$", code, re.MULTILINE)
+    assert labels
+    assert {label: found.count(label) for label in labels} == dict.fromkeys(labels, 1)

@@ -7,7 +7,8 @@ Every network of `lstm_lib.pytorch.memory.MODELS` meets every task of `TASKS` wi
 learning rates and the same budget of updates. Tuning seeds choose one rate for each network and
 task: the rate that solves most often, then with the fewest updates in the mean (a run that fails
 counts as the whole budget), then with the highest mean score. If that is the lowest or the highest
-rate of the grid, one more beyond it is tried. Other seeds, the same for all, then measure it.
+rate of the grid, one more beyond it is tried; if no rate solves, one beyond each end. Other seeds,
+the same for all, then measure it.
 Every finished run is a line of a log in the work folder, and a run that stands there is not made
 again, so the script can be stopped and started. The result goes to lstm_lib/data/memory_grid.json;
 with --quick to the work folder.
@@ -106,7 +107,12 @@ def compare(task, settings, log, pool):
 
     best = tune(product(memory.MODELS, rates), "rates")
     ends = {min(rates): lower, max(rates): higher}
-    best = tune([(model, ends[lr]) for model, lr in best.items() if lr in ends], "beyond")
+    beyond = []
+    for model, lr in best.items():
+        # Where nothing solves, the best rate is chosen by noise and points nowhere.
+        aimless = not any(o.solved for outcomes in tuning[model].values() for o in outcomes)
+        beyond += [(model, rate) for end, rate in ends.items() if aimless or lr == end]
+    best = tune(beyond, "beyond")
     keys = [(task, model, best[model], seed) for model in best for seed in settings["seeds"]]
     measured = make(keys, log, settings["budget"], pool, task)
     rows = []

@@ -13,14 +13,14 @@ Shapes: N networks, T time steps, B sequences, D inputs, H units, K outputs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call, stack_module_state, vmap
 
 from lstm_lib import tasks
 from lstm_lib.pytorch.cells import check_count
@@ -36,16 +36,16 @@ PASS_MARK = 0.99
 
 VARIANTS = {
     "LSTM": VariantLSTM,
-    "no input gate": partial(VariantLSTM, open_gates="i"),
     "no forget gate": partial(VariantLSTM, open_gates="f"),
+    "no input gate": partial(VariantLSTM, open_gates="i"),
     "no output gate": partial(VariantLSTM, open_gates="o"),
-    "no input activation": partial(VariantLSTM, candidate="identity"),
-    "no output activation": partial(VariantLSTM, output="identity"),
     "coupled": partial(VariantLSTM, coupled=True),
-    "peepholes": partial(VariantLSTM, peepholes=True),
+    "no output activation": partial(VariantLSTM, output="identity"),
     "GRU": GRU,
+    "no input activation": partial(VariantLSTM, candidate="identity"),
+    "peepholes": partial(VariantLSTM, peepholes=True),
 }
-"""Layers by name: NIG, NFG, NOG, NIAF, NOAF, CIFG of the paper, and the GRU beside them."""
+"""Layers by name: NFG, NIG, NOG, CIFG, NOAF, NIAF of the paper, peepholes, and the GRU."""
 
 
 class Batch(NamedTuple):
@@ -75,7 +75,7 @@ class Task(NamedTuple):
 
     Attributes
     ----------
-    batches : callable, (rng, updates) -> iterator of Batch
+    batches : callable, (seed, updates) -> iterator of Batch
     test : callable, (rng, size) -> Batch
         `size` is the number of sequences, or the length of the streams.
     inputs, outputs : int, D and K
@@ -85,7 +85,7 @@ class Task(NamedTuple):
         Whether a batch goes on where the one before ended: truncated backpropagation.
     """
 
-    batches: Callable[[np.random.Generator, int], Iterator[Batch]]
+    batches: Callable[[int, int], Iterator[Batch]]
     test: Callable[[np.random.Generator, int], Batch]
     inputs: int
     outputs: int
@@ -106,10 +106,20 @@ def _reber(rng, streams, length):
     return Batch(batch.x, batch.targets, every, batch.agreement, batch.legal)
 
 
-def _reber_chunks(rng, updates, length=40):
-    stream = _reber(rng, 16, updates * length)
+@lru_cache(maxsize=12)  # as many seeds as a comparison has
+def _reber_stream(seed, length):
+    return _reber(np.random.default_rng([seed, 0]), 16, length)
+
+
+def _reber_chunks(seed, updates, length=40):
+    stream = _reber_stream(seed, updates * length)
     for start in range(0, updates * length, length):
         yield Batch(*(field[start : start + length] for field in stream))
+
+
+def _temporal_order_batches(seed, updates):
+    rng = np.random.default_rng([seed, 0])
+    return (_temporal_order(rng, 32) for _ in range(updates))
 
 
 def _reber_test(rng, length):
@@ -120,16 +130,16 @@ def _reber_test(rng, length):
 
 
 TASKS = {
+    "continual Reber": Task(
+        _reber_chunks, _reber_test, inputs=7, outputs=7, keep_bias=1.0, carries=True
+    ),
     "temporal order": Task(
-        lambda rng, updates: (_temporal_order(rng, 32) for _ in range(updates)),
+        _temporal_order_batches,
         _temporal_order,
         inputs=8,
         outputs=4,
         keep_bias=4.0,
         carries=False,
-    ),
-    "continual Reber": Task(
-        _reber_chunks, _reber_test, inputs=7, outputs=7, keep_bias=1.0, carries=True
     ),
 }
 """Tasks by name. Temporal order has T = 50; a chunk of the Reber stream has 40 symbols."""
@@ -181,28 +191,43 @@ def _keep_bias_(layer, value):
 
 
 class SideBySide:
-    """Networks of one variant and task, called as one.
+    """Networks of one variant and task as one, with their parameters stacked.
 
     Parameters
     ----------
     networks : sequence of N `Network`
+        Copied; they stay as they are.
 
-    Gradients reach the parameters of each network.
+    Attributes
+    ----------
+    params : dict of str to Tensor (N, ...)
+        The parameters, which require gradients.
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
-        self.networks = list(networks)
+        self._one = networks[0]
+        self.params, _ = stack_module_state(list(networks))
 
     def __call__(self, x: Tensor, hx=None):
         """Return outputs (N, T, B, K) and the states for x (N, T, B, D)."""
-        named = [dict(network.named_parameters()) for network in self.networks]
-        stacked = {name: torch.stack([p[name] for p in named]) for name in named[0]}
-        one = self.networks[0]
 
         def call(params, x, hx):
-            return functional_call(one, params, (x, hx))
+            return functional_call(self._one, params, (x, hx))
 
-        return vmap(call, in_dims=(0, 0, None if hx is None else 0))(stacked, x, hx)
+        return vmap(call, in_dims=(0, 0, None if hx is None else 0))(self.params, x, hx)
+
+    def clip_gradients(self, max_norm: float) -> None:
+        """Scale the gradient of each network that is longer than `max_norm` to that length."""
+        grads = [p.grad for p in self.params.values()]
+        norms = sum(grad.flatten(1).square().sum(dim=1) for grad in grads).sqrt()
+        scale = (max_norm / norms).clamp(max=1)
+        for grad in grads:
+            grad.mul_(_for_each(scale, grad))
+
+
+def _for_each(values: Tensor, like: Tensor) -> Tensor:
+    """Shape one number for each network (N,) so that it multiplies `like` (N, ...)."""
+    return values.view(-1, *[1] * (like.dim() - 1))
 
 
 class Outcome(NamedTuple):
@@ -269,13 +294,10 @@ def train(
         check_count(name, value, 1)
     networks = [Network(variant, task, seed) for _, seed in runs]
     about, together = TASKS[task], SideBySide(networks)
-    groups = [
-        {"params": list(network.parameters()), "lr": lr}
-        for network, (lr, _) in zip(networks, runs, strict=True)
-    ]
-    adam = torch.optim.Adam(groups)
-    rngs = [np.random.default_rng([seed, 0]) for _, seed in runs]
-    streams = [about.batches(rng, updates) for rng in rngs]
+    params = list(together.params.values())
+    rates = torch.tensor([lr for lr, _ in runs])
+    adam = torch.optim.Adam(params, lr=1.0)
+    streams = [about.batches(seed, updates) for _, seed in runs]
     check, verdict = (
         about.test(np.random.default_rng([part]), size)
         for part, size in ((1, check_size), (2, verdict_size))
@@ -292,18 +314,32 @@ def train(
         losses = (nats.view_as(counts) * counts).sum(dim=(1, 2)) / counts.sum(dim=(1, 2))
         adam.zero_grad()
         losses.sum().backward()
-        for group in groups:
-            nn.utils.clip_grad_norm_(group["params"], 1.0)
+        together.clip_gradients(1.0)
+        before = [p.detach().clone() for p in params]
         adam.step()
+        with torch.no_grad():  # a step of Adam is proportional to its rate
+            for p, old in zip(params, before, strict=True):
+                torch.lerp(old, p, _for_each(rates, p), out=p)
         if update % check_every == 0:
-            x = torch.from_numpy(check.x).expand(len(networks), *check.x.shape)
-            with torch.no_grad():
-                outputs, _ = together(x)
-            checks.append([_share(one, check, check.counts) for one in outputs])
+            checks.append([_share(one, check, check.counts) for one in _test(together, check)[0]])
+    outputs, states = _test(together, verdict)
     return [
-        _outcome(network, list(scores), verdict)
-        for network, scores in zip(networks, zip(*checks, strict=True), strict=True)
+        Outcome(
+            list(scores),
+            _share(one, verdict, verdict.counts),
+            _share(one, verdict, verdict.asked),
+            float(state.abs().max()),
+        )
+        for scores, one, state in zip(zip(*checks, strict=True), outputs, states, strict=True)
     ]
+
+
+def _test(together, batch):
+    """Return the outputs on a batch that all share, and the last c (GRU: h)."""
+    x = torch.from_numpy(batch.x).expand(len(next(iter(together.params.values()))), -1, -1, -1)
+    with torch.no_grad():
+        outputs, hx = together(x)
+    return outputs, hx[1] if isinstance(hx, tuple) else hx
 
 
 def _detached(hx):
@@ -313,11 +349,3 @@ def _detached(hx):
 def _share(outputs: Tensor, batch: Batch, steps: np.ndarray) -> float:
     right = legal_above_illegal(outputs.numpy(), batch.legal)
     return round(float(right[steps].mean()), 4)
-
-
-def _outcome(network: Network, checks: list[float], verdict: Batch) -> Outcome:
-    with torch.no_grad():
-        outputs, hx = network(torch.from_numpy(verdict.x))
-    state = hx[1] if isinstance(hx, tuple) else hx
-    score, memory = (_share(outputs, verdict, s) for s in (verdict.counts, verdict.asked))
-    return Outcome(checks, score, memory, float(state.abs().max()))

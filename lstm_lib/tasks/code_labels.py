@@ -3,6 +3,9 @@
 The labels are those of a scanner in this module and not of `tokenize`: so they are the same in
 every Python version (from 3.12 on `tokenize` cuts f-strings into pieces), and they exist for any
 text, also for one that a model wrote and that is no valid Python.
+
+One thing it reads otherwise than Python 3.12 and later: where an f-string repeats its own quotes
+inside braces, as in ``f"{d["a"]}"``, the inner quote ends the string, as it did before 3.12.
 """
 
 import re

@@ -123,6 +123,13 @@ def test_what_stands_in_strings_and_comments_opens_nothing():
     assert marks(labels.comment) == "..............xxx.."
 
 
+def test_quotes_in_the_braces_of_an_f_string():
+    assert marks(label("f'{d[\"(\"]}' (").string) == ".xxxxxxxxx..."
+    assert label("f'{d[\"(\"]}' (").depth.tolist() == [0] * 12 + [1]
+    # Its own quotes end it, as in Python 3.11.
+    assert marks(label("f'{d['a']}'").string) == ".xxxx..xxx."
+
+
 def test_a_line_break_ends_a_string_with_single_quotes_unless_escaped():
     assert marks(label("'a\nb").string) == "xx.."
     assert marks(label("'a\\\nb").string) == "xxxxx"

@@ -353,26 +353,41 @@ def test_every_backward_equation_of_the_lstm_has_a_mutant():
     assert labels - changed == set()
 
 
+RNN_CHAPTER = "01_rnn_background/02_rnn_from_scratch.ipynb"
+LSTM_CHAPTER = "03_gate_math/02_the_backward_pass.ipynb"
+
+
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("chapter", "old", "new"),
     [
-        ("h = np.tanh(z)  # (rnn-h)", "h = np.tanh(-z)  # (rnn-h)"),
-        ("dz = dh * (1 - h**2)  # (rnn-dz)", "dz = dh * (1 - np.tanh(h) ** 2)  # (rnn-dz)"),
+        (RNN_CHAPTER, "h = np.tanh(z)  # (rnn-h)", "h = np.tanh(-z)  # (rnn-h)"),
+        (
+            RNN_CHAPTER,
+            "dz = dh * (1 - h**2)  # (rnn-dz)",
+            "dz = dh * (1 - np.tanh(h) ** 2)  # (rnn-dz)",
+        ),
+        (
+            LSTM_CHAPTER,
+            "dc = dc + dh * o * (1 - tanh_c**2)  # (lstm-dc)",
+            "dc = dc + dh * o * (1 - np.tanh(tanh_c) ** 2)  # (lstm-dc)",
+        ),
+        (LSTM_CHAPTER, "dc_prev = dc * f  # (lstm-dc-prev)", "dc_prev = dc  # (lstm-dc-prev)"),
     ],
-    ids=["rnn-h", "rnn-dz"],
+    ids=["rnn-h", "rnn-dz", "lstm-dc", "lstm-dc-prev"],
 )
-def test_a_changed_line_fails_the_chapter(old, new, tmp_path):
+def test_a_changed_line_fails_the_chapter(chapter, old, new, tmp_path):
     """Not only the tests notice: an assert of the chapter that derives the line fails too.
 
     The stored outputs, in which the line itself is printed, are left out of the comparison.
     """
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "lstm_lib", tmp_path / "lstm_lib", ignore=ignore)
-    shutil.copy(ROOT / "chapters/01_rnn_background/02_rnn_from_scratch.ipynb", tmp_path)
+    notebook = ROOT / "chapters" / chapter
+    shutil.copy(notebook, tmp_path)
     (tmp_path / SCRATCH / "cells.py").write_text(mutated("cells.py", old, new), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--nbval-lax"]
-        + ["--nbval-current-env", "02_rnn_from_scratch.ipynb"],
+        + ["--nbval-current-env", notebook.name],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,

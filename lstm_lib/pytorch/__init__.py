@@ -29,6 +29,7 @@ from lstm_lib.pytorch.cells import (
     lstm_step,
     rnn_step,
 )
+from lstm_lib.pytorch.dropout import DropoutLSTM, LockedDropout, WeightDrop
 from lstm_lib.pytorch.init import (
     chrono_,
     forget_bias_,
@@ -41,16 +42,19 @@ from lstm_lib.pytorch.layers import GRU, LSTM, RNN
 from lstm_lib.pytorch.variants import VariantLSTM
 
 __all__ = [
+    "DropoutLSTM",
     "GRU",
     "GRUCell",
     "GRUGates",
     "LSTM",
     "LSTMCell",
     "LSTMGates",
+    "LockedDropout",
     "RNN",
     "RNNCell",
     "RNNGates",
     "VariantLSTM",
+    "WeightDrop",
     "Weights",
     "chrono_",
     "forget_bias_",

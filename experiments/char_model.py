@@ -17,23 +17,17 @@ import platform
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 
 from lstm_lib.char_model import CharModel, load_char_model, save_char_model
+from lstm_lib.checkpoints import Carry, Checkpoints
+from lstm_lib.files import write_atomically
 from lstm_lib.ngram import NGram
 from lstm_lib.scratch import Adam, clip_by_global_norm
 from lstm_lib.tasks import stdlib_text
-from lstm_lib.train import (
-    History,
-    fit,
-    load_checkpoint,
-    save_checkpoint,
-    warmup_cosine,
-    write_atomically,
-)
+from lstm_lib.train import Streams, fit, warmup_cosine
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "lstm_lib" / "data"
@@ -75,99 +69,49 @@ QUICK = Settings(
 
 
 class Run:
-    """The model, its optimiser and its place in the text: all that a checkpoint holds."""
+    """The model, its optimiser, and all else that a checkpoint holds."""
 
-    def __init__(self, cell, settings, text_hash, train_ids):
-        self.settings = settings
-        self.text_hash = text_hash
-        self.ids = train_ids
+    def __init__(self, cell, settings, train_ids):
+        s = self.settings = settings
         self.model = CharModel(
-            cell,
-            settings.hidden_size,
-            rng=np.random.default_rng(settings.seed),
-            dtype=np.float32,
+            cell, s.hidden_size, rng=np.random.default_rng(s.seed), dtype=np.float32
         )
-        self.optimiser = Adam(self.model.params, settings.lr, settings.betas)
-        self.rng = np.random.default_rng([settings.seed, 1])
-        self.state = _as_tuple(self.model.layer.cell.zero_state(settings.batch_size))
-        self.history = History()
-        self.cpu_seconds = 0.0
+        self.optimiser = Adam(self.model.params, s.lr, s.betas)
+        self.rng = np.random.default_rng([s.seed, 1])
+        self.carry = Carry(_as_tuple(self.model.layer.cell.zero_state(s.batch_size)))
+        # Every epoch cuts the text elsewhere.
+        self.batches = Streams(train_ids, s.batch_size, s.window, seed=[s.seed, 2])
+        self.cpu_seconds = Carry(0.0)
         self._clock = time.process_time()
+
+    def parts(self):
+        """What the rest of the run depends on."""
+        names = ("model", "optimiser", "rng", "carry", "batches", "cpu_seconds")
+        return {name: getattr(self, name) for name in names}
 
     def step(self, batch):
         """One update; the state is carried over, except where a stream starts cold."""
         s = self.settings
         x, y, first = batch
         warm = self.rng.random((s.batch_size, 1)) >= (1.0 if first else s.cold_start)
-        state = tuple(a * warm.astype(a.dtype) for a in self.state)
+        state = tuple(a * warm.astype(a.dtype) for a in self.carry.value)
         if self.model.cell == "rnn":
             (state,) = state
         loss, grads, state = self.model.loss_and_grads(x, y, state)
-        self.state = _as_tuple(state)
-        clip_by_global_norm(grads, s.max_norm)
+        self.carry.value = _as_tuple(state)
+        norm = clip_by_global_norm(grads, s.max_norm)
+        if not np.isfinite(norm):
+            return loss, norm  # ends the training
         done = self.optimiser.steps
         self.optimiser.lr = s.lr * warmup_cosine(done, s.steps, warmup=s.warmup, floor=s.floor)
         self.optimiser.step(grads)
-        return loss
+        return loss, norm
 
-    def batches(self):
-        """Endless batches from where the run stands. Every epoch cuts the text elsewhere."""
-        s = self.settings
-        epoch_size = (len(self.ids) - 1) // s.batch_size // s.window
-        epoch, start = divmod(self.optimiser.steps, epoch_size)
-        for number in count(epoch):
-            shift = np.random.default_rng([s.seed, 2, number]).integers(len(self.ids))
-            yield from stdlib_text.batches(
-                np.roll(self.ids, shift), s.batch_size, s.window, start=start
-            )
-            start = 0
-
-    def save(self, path):
-        """Write a checkpoint."""
+    def count_time(self):
+        """Add the processor time since the last call."""
         now = time.process_time()
-        self.cpu_seconds += now - self._clock
+        self.cpu_seconds.value += now - self._clock
         self._clock = now
-        arrays = {f"params/{name}": a for name, a in self.model.params.items()}
-        arrays |= {f"optimiser/{name}": a for name, a in self.optimiser.state_dict().items()}
-        arrays |= {f"state/{name}": a for name, a in self._named_state()}
-        meta = {
-            "cell": self.model.cell,
-            "settings": asdict(self.settings),
-            "text": self.text_hash,
-            "rng": self.rng.bit_generator.state,
-            "history": asdict(self.history),
-            "cpu_seconds": self.cpu_seconds,
-        }
-        save_checkpoint(path, arrays, meta)
-
-    def load(self, path):
-        """Take over a checkpoint of the same settings and the same text."""
-        arrays, meta = load_checkpoint(path)
-        mine = {
-            "cell": self.model.cell,
-            "settings": asdict(self.settings),
-            "text": self.text_hash,
-        }
-        mine = json.loads(json.dumps(mine))
-        for key, value in mine.items():
-            if meta[key] != value:
-                raise ValueError(f"{path} has {key} {meta[key]}, this run has {value}")
-        for name, array in self.model.params.items():
-            array[:] = arrays[f"params/{name}"]
-        self.optimiser.load_state_dict(
-            {
-                name.removeprefix("optimiser/"): array
-                for name, array in arrays.items()
-                if name.startswith("optimiser/")
-            }
-        )
-        self.state = tuple(arrays[f"state/{name}"] for name, _ in self._named_state())
-        self.rng.bit_generator.state = meta["rng"]
-        self.history = History(**meta["history"])
-        self.cpu_seconds = meta["cpu_seconds"]
-
-    def _named_state(self):
-        return zip(self.model.layer.cell.state_names, self.state, strict=True)
 
 
 def _as_tuple(state):
@@ -202,54 +146,63 @@ def main(argv=None):
     if options.steps is not None:
         settings = replace(settings, steps=options.steps)
     options.work.mkdir(parents=True, exist_ok=True)
-    checkpoint = options.work / "checkpoint.safetensors"
     weights = (options.work if options.quick else DATA) / f"char_{cell}.safetensors"
     name = "char_model.json" if cell == "lstm" else f"char_model_{cell}.json"
     results = (options.work if options.quick else RESULTS) / name
 
     corpora = {split: stdlib_text.load(split) for split in stdlib_text.MODULES}
     ids = {split: corpus.ids[: settings.limit] for split, corpus in corpora.items()}
-    run = Run(cell, settings, stdlib_text.corpus_hash(), ids["train"])
+    text_hash = stdlib_text.corpus_hash()
+    run = Run(cell, settings, ids["train"])
+    checkpoints = Checkpoints(
+        options.work / "checkpoints",
+        run.parts(),
+        config={"cell": cell, "settings": asdict(settings), "text": text_hash},
+    )
+    history = None
     if options.resume:
-        run.load(checkpoint)
+        history = checkpoints.load(fallback=True)
+    else:
+        checkpoints.require_own()
 
     def validate():
         return run.model.bits_per_character(ids["valid"], streams=settings.batch_size)
 
     def save(history):
-        run.save(checkpoint)
+        run.count_time()
+        checkpoints.save(history)
         recent = np.mean(history.losses[-settings.validate_every :]) / np.log(2)
+        valid = f"{history.validations[-1][1]:.3f}" if history.validations else "not yet measured"
         print(
             f"step {len(history.losses)} of {settings.steps}: bits per character "
-            f"train {recent:.3f}, valid {history.validations[-1][1]:.3f}; "
-            f"{run.cpu_seconds / 60:.1f} CPU minutes",
+            f"train {recent:.3f}, valid {valid}; {run.cpu_seconds.value / 60:.1f} CPU minutes",
             flush=True,
         )
 
-    fit(
+    history = fit(
         run.step,
-        run.batches(),
+        run.batches,
         steps=settings.steps,
         validate=validate,
         validate_every=settings.validate_every,
         checkpoint=save,
         checkpoint_every=settings.validate_every,
-        history=run.history,
+        history=history,
         progress=sys.stderr.isatty(),
         desc=f"character {cell.upper()}",
     )
-    if run.history.interrupted:
+    if history.interrupted:
         print("interrupted; go on with --resume")
         return
 
     log = []
-    for done, valid in run.history.validations:
-        recent = run.history.losses[done - settings.validate_every : done]
+    for done, valid in history.validations:
+        recent = history.losses[done - settings.validate_every : done]
         log.append([done, round(float(np.mean(recent) / np.log(2)), 4), round(valid, 4)])
     held_out = ("valid", "test")
     float32 = {split: run.model.bits_per_character(ids[split]) for split in held_out}
     about = {
-        "corpus_sha256": run.text_hash,
+        "corpus_sha256": text_hash,
         "python": platform.python_version(),
         "steps": str(settings.steps),
     }
@@ -263,10 +216,10 @@ def main(argv=None):
         "settings": asdict(settings),
         "python": about["python"],
         "numpy": np.__version__,
-        "corpus_sha256": run.text_hash,
+        "corpus_sha256": text_hash,
         "characters": {split: len(array) for split, array in ids.items()},
         "parameters": sum(a.size for a in run.model.params.values()),
-        "cpu_minutes": round(run.cpu_seconds / 60, 1),
+        "cpu_minutes": round(run.cpu_seconds.value / 60, 1),
         "bits_per_character": {
             "float32": {split: round(bits, 4) for split, bits in float32.items()},
             "int8": {split: round(bits, 4) for split, bits in int8.items()},

@@ -20,8 +20,9 @@ import numpy as np
 from char_model import DATA, ROOT, Run, Settings
 from tqdm.auto import tqdm
 
+from lstm_lib.files import write_atomically
 from lstm_lib.tasks import stdlib_text
-from lstm_lib.train import fit, write_atomically
+from lstm_lib.train import fit
 
 RATES = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
 SEEDS = (100, 101)
@@ -34,8 +35,8 @@ OTHER = ("hidden_size", "lr", "seed", "validate_every", "max_order", "limit")
 def measure(cell, settings, ids):
     """Train one network and return its bits per character on the validation modules."""
     text = ids["train"][: settings.batch_size * settings.window * settings.steps + 1]
-    run = Run(cell, settings, stdlib_text.corpus_hash(), text)
-    fit(run.step, run.batches(), steps=settings.steps, progress=False)
+    run = Run(cell, settings, text)
+    fit(run.step, run.batches, steps=settings.steps, progress=False)
     return round(run.model.bits_per_character(ids["valid"], streams=128), 3)
 
 

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from lstm_lib.files import write_atomically
 from lstm_lib.pytorch import memory
-from lstm_lib.train import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {

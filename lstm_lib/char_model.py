@@ -13,8 +13,8 @@ from importlib.resources import as_file, files
 import numpy as np
 
 from . import scratch
+from .files import read_safetensors, write_safetensors
 from .tasks.stdlib_text import VOCAB, decode, encode
-from .train import read_safetensors, write_safetensors
 
 _CELLS = {"lstm": scratch.LSTM, "rnn": scratch.RNN}
 _FORMATS = {"lstm": "char-lstm 1", "rnn": "char-rnn 1"}

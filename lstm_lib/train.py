@@ -1,20 +1,19 @@
-"""A training loop for any framework, and checkpoints that resume to the same bits.
+"""A training loop for any framework, and sources of batches that can be resumed.
 
 The loop knows nothing of models: it calls a function that makes one update and returns the
-loss. NumPy alone is needed to import this module; a progress bar needs tqdm, a checkpoint
-needs safetensors.
+loss. NumPy alone is needed; a progress bar needs tqdm. `lstm_lib.checkpoints` saves what a run
+needs to go on; `lstm_lib.pytorch.Trainer` is this loop for torch modules.
 """
 
-import json
 import math
-import os
+import signal
+import threading
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
-_FORMAT = "lstm_lib.checkpoint 1"
+from .tasks import stdlib_text
 
 
 @dataclass
@@ -29,15 +28,46 @@ class History:
         Number of steps made, and what `validate` returned then.
     interrupted : bool
         True if the run was stopped from the keyboard.
+    norms : list of float
+        Gradient norm of every step before clipping, if `step` returned it.
+    stopped_early : bool
+        True if the run was stopped because validation no longer improved.
     """
 
     losses: list[float] = field(default_factory=list)
     validations: list[list] = field(default_factory=list)
     interrupted: bool = False
+    norms: list[float] = field(default_factory=list)
+    stopped_early: bool = False
+
+    @property
+    def best(self):
+        """The lowest validation as [step, value], the earlier of equals; None if there is none."""
+        finite = [pair for pair in self.validations if math.isfinite(pair[1])]
+        return min(finite, key=lambda pair: pair[1], default=None)
+
+    def waited(self):
+        """How many validations were made since the best one."""
+        best = self.best
+        return len(self.validations) - (self.validations.index(best) + 1 if best else 0)
+
+    def state_dict(self):
+        """What a checkpoint keeps: losses and norms as float64 arrays, and the validations."""
+        return {
+            "losses": np.array(self.losses, np.float64),
+            "norms": np.array(self.norms, np.float64),
+            "validations": [list(pair) for pair in self.validations],
+            "stopped_early": self.stopped_early,
+        }
+
+    def load_state_dict(self, state):
+        self.losses, self.norms = state["losses"].tolist(), state["norms"].tolist()
+        self.validations = [list(pair) for pair in state["validations"]]
+        self.stopped_early, self.interrupted = state["stopped_early"], False
 
 
 class TrainingDiverged(ArithmeticError):
-    """The loss became infinite or not a number.
+    """The loss or the norm of the gradient became infinite or not a number.
 
     Attributes
     ----------
@@ -57,6 +87,7 @@ def fit(
     steps,
     validate=None,
     validate_every=None,
+    patience=None,
     checkpoint=None,
     checkpoint_every=None,
     history=None,
@@ -65,18 +96,25 @@ def fit(
 ):
     """Call ``step(batch)`` for one batch after another until `steps` updates are made.
 
+    Ctrl-C, or the notebook's stop button, lets the update under way finish, saves a checkpoint
+    and returns; a second one stops at once.
+
     Parameters
     ----------
-    step : callable, batch -> float
-        Makes one update and returns the loss before it, in nats.
+    step : callable, batch -> float or (float, float)
+        Makes one update and returns the loss before it, in nats, and perhaps the norm of the
+        gradient before clipping. If one of them is not finite it shall leave the weights alone.
     batches : iterable
         Must hold enough batches; it may be endless.
     steps : int
         Total number of updates, those in `history` included.
     validate : callable, () -> float, optional
-        Measures the model, every `validate_every` steps and after the last one.
+        Measures the model, every `validate_every` steps and after the last one. Lower is better.
+    patience : int, optional
+        Stop after this many validations in a row that are not below the best one.
     checkpoint : callable, History -> None, optional
-        Saves the model, every `checkpoint_every` steps and after the last one.
+        Saves the model, every `checkpoint_every` steps and after the last one:
+        `Checkpoints.save`.
     validate_every, checkpoint_every : int, optional
         Default: after the last step only.
     history : History, optional
@@ -89,49 +127,56 @@ def fit(
     Returns
     -------
     History
-        After Ctrl-C or the notebook's stop button too, with ``interrupted`` True: the update
-        under way may then be half made, so go on from a checkpoint, not from the model.
+        After an interrupt too, with ``interrupted`` True. If the update under way could not
+        finish (a second Ctrl-C; or the loop does not run in the main thread, where Python
+        takes signals) it may be half made and no checkpoint is saved: go on from the last one,
+        not from the model.
 
     Raises
     ------
     TrainingDiverged
-        If a loss is not finite; the message names the step and the last finite loss.
+        If a loss or a norm is not finite; the message names the step, the last finite loss and
+        the last norms. No checkpoint is saved then.
     ValueError
-        If a number of steps is not positive, `history` is already longer than `steps`, or
-        the batches end too early.
+        If a number of steps is not positive, `patience` has nothing to go by, `history` is
+        already longer than `steps`, or the batches end too early.
     """
     history = History() if history is None else history
     for name, value in (
         ("steps", steps),
         ("validate_every", validate_every),
+        ("patience", patience),
         ("checkpoint_every", checkpoint_every),
     ):
         if value is not None and value < 1:
             raise ValueError(f"{name}: expected at least 1, got {value}")
+    if patience is not None and (validate is None or validate_every is None):
+        raise ValueError("patience: expected validate and validate_every with it")
     done = len(history.losses)
     if done > steps:
         raise ValueError(f"history: expected at most steps = {steps} losses, got {done}")
     history.interrupted = False
+    history.stopped_early = patience is not None and history.waited() >= patience
+    if history.stopped_early:
+        return history
     bar = _bar(desc, done, steps) if progress else None
     try:
-        for batch in islice(batches, steps - done):
-            loss = float(step(batch))
-            if not math.isfinite(loss):
-                last = f"{history.losses[-1]:.4g} nats" if history.losses else "none"
-                raise TrainingDiverged(
-                    f"loss {loss} at step {len(history.losses) + 1}; last finite loss: {last}. "
-                    "Try a smaller learning rate, or clip the gradient.",
-                    history,
-                )
-            history.losses.append(loss)
-            done = len(history.losses)
-            if validate is not None and _due(done, validate_every, steps):
-                history.validations.append([done, float(validate())])
-            if checkpoint is not None and _due(done, checkpoint_every, steps):
-                checkpoint(history)
-            if bar is not None:
-                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                bar.update()
+        with _Interrupt() as interrupt:
+            for batch in islice(batches, steps - done):
+                loss = _checked(step(batch), history)
+                done = len(history.losses)
+                if validate is not None and _due(done, validate_every, steps):
+                    history.validations.append([done, float(validate())])
+                    history.stopped_early = patience is not None and history.waited() >= patience
+                if bar is not None:
+                    bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                    bar.update()
+                stop = history.stopped_early or interrupt.wanted
+                if checkpoint is not None and (stop or _due(done, checkpoint_every, steps)):
+                    checkpoint(history)
+                if stop:
+                    history.interrupted = done < steps and not history.stopped_early
+                    return history
     except KeyboardInterrupt:
         history.interrupted = True
         return history
@@ -141,6 +186,146 @@ def fit(
     if done < steps:
         raise ValueError(f"batches: expected enough for {steps} steps, they ended after {done}")
     return history
+
+
+class Batches:
+    """Endless batches of a data set, shuffled anew in every epoch, that can be resumed.
+
+    Epoch e takes the examples in the order ``np.random.default_rng([seed, e]).permutation(n)``,
+    so its state is two numbers and a seed.
+
+    Parameters
+    ----------
+    examples : sequence
+        Anything with a length and `[]`: a list of sequences of any lengths, an array,
+        ``range(n)`` where `collate` does the indexing.
+    batch_size : int
+    seed : int or sequence of int
+    collate : callable, list of examples -> batch
+        Pads, stacks, moves: default `list`, which changes nothing.
+    drop_last : bool
+        Leave out the last batch of an epoch if it is smaller than the others.
+
+    Attributes
+    ----------
+    epoch, index : int
+        The next batch is number `index` of `epoch`; both start at 0.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is less than 1 or there is not one batch.
+    """
+
+    def __init__(self, examples, batch_size, *, seed, collate=list, drop_last=False):
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        self.examples, self.batch_size, self.collate = examples, batch_size, collate
+        self.seed, self.drop_last = [int(s) for s in np.atleast_1d(seed)], drop_last
+        if len(self) == 0:
+            raise ValueError(f"examples: expected enough for one batch, got {len(examples)}")
+        self.epoch = self.index = 0
+
+    def __len__(self):
+        """Number of batches in an epoch."""
+        n = len(self.examples)
+        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+
+    def __iter__(self):
+        while True:
+            order = np.random.default_rng([*self.seed, self.epoch]).permutation(len(self.examples))
+            while self.index < len(self):
+                chosen = order[self.index * self.batch_size :][: self.batch_size]
+                self.index += 1  # before the batch is out: a checkpoint names the next one
+                yield self.collate([self.examples[int(k)] for k in chosen])
+            self.epoch, self.index = self.epoch + 1, 0
+
+    def _fixed(self):
+        return {
+            "examples": len(self.examples),
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "drop_last": self.drop_last,
+        }
+
+    def state_dict(self):
+        return self._fixed() | {"epoch": self.epoch, "index": self.index}
+
+    def load_state_dict(self, state):
+        """Go to a place; ValueError if it is one of other data, or of another seed."""
+        _load_place(self, state)
+
+
+class Streams:
+    """Endless batches of a long text for truncated BPTT, that can be resumed.
+
+    Every epoch is ``stdlib_text.batches(ids, batch_size, window)``: B parallel streams, window
+    after window, so that the state at the end of a batch is the right one for the next; `Carry`
+    holds it in a checkpoint.
+
+    Parameters
+    ----------
+    ids : array of integers, shape (N,)
+    batch_size : int
+        B, number of streams.
+    window : int
+        T, symbols of each stream in a batch.
+    seed : int or sequence of int, optional
+        Epoch e begins ``np.random.default_rng([seed, e]).integers(N)`` symbols before the end of
+        the text, which then goes on from its start: other cuts each time. Default: no shift.
+
+    Attributes
+    ----------
+    epoch, index : int
+        The next batch is number `index` of `epoch`; both start at 0.
+
+    Yields
+    ------
+    x, y : ndarray (T, B), inputs and the symbols after them
+    first : bool
+        True for the first batch of an epoch, where the state must be reset.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `stdlib_text.batches`.
+    """
+
+    def __init__(self, ids, batch_size, window, *, seed=None):
+        stdlib_text.batches(ids, batch_size, window)  # checks
+        self.ids, self.batch_size, self.window = np.asarray(ids), batch_size, window
+        self.seed = None if seed is None else [int(s) for s in np.atleast_1d(seed)]
+        self.epoch = self.index = 0
+
+    def __len__(self):
+        """Number of batches in an epoch."""
+        return (len(self.ids) - 1) // self.batch_size // self.window
+
+    def __iter__(self):
+        while True:
+            ids = self.ids
+            if self.seed is not None:
+                rng = np.random.default_rng([*self.seed, self.epoch])
+                ids = np.roll(ids, rng.integers(len(ids)))
+            for batch in stdlib_text.batches(ids, self.batch_size, self.window, self.index):
+                self.index += 1  # before the batch is out: a checkpoint names the next one
+                yield batch
+            self.epoch, self.index = self.epoch + 1, 0
+
+    def _fixed(self):
+        return {
+            "ids": len(self.ids),
+            "batch_size": self.batch_size,
+            "window": self.window,
+            "seed": self.seed,
+        }
+
+    def state_dict(self):
+        return self._fixed() | {"epoch": self.epoch, "index": self.index}
+
+    def load_state_dict(self, state):
+        """Go to a place; ValueError if it is one of other data, or of another seed."""
+        _load_place(self, state)
 
 
 def warmup_cosine(step, steps, *, warmup, floor=0.0):
@@ -176,131 +361,57 @@ def warmup_cosine(step, steps, *, warmup, floor=0.0):
     return min(1.0, (step + 1) / warmup) * (floor + (1 - floor) * cosine)
 
 
-def save_checkpoint(path, arrays, meta):
-    """Write arrays and a description to one safetensors file.
+class _Interrupt:
+    """Within it the first Ctrl-C only sets `wanted`; the second does what it did before."""
 
-    The file is written under another name in the same folder and then moved, so a run that
-    is killed leaves the old checkpoint or the new one, never half of one. Nothing is pickled.
+    def __enter__(self):
+        self.wanted, self._before = False, None
+        # Python runs handlers in the main thread only. One that was set to ignore stays so, and
+        # one that Python did not set cannot be put back.
+        if threading.current_thread() is threading.main_thread():
+            before = signal.getsignal(signal.SIGINT)
+            if callable(before):
+                self._before = before
+                signal.signal(signal.SIGINT, self._handle)
+        return self
 
-    Parameters
-    ----------
-    path : path
-    arrays : dict of str to ndarray
-        Parameters, optimiser slots, carried states: any numeric or boolean dtype.
-    meta : dict
-        Anything that JSON holds without loss: step counts, ``bit_generator.state``, losses.
+    def _handle(self, number, frame):
+        if self.wanted:
+            self._before(number, frame)
+        self.wanted = True
 
-    Raises
-    ------
-    TypeError
-        If an array is not numeric, or `meta` is not a dict of JSON values.
-    ValueError
-        If `meta` holds a number that is not finite.
-    """
-    if not isinstance(meta, dict):
-        raise TypeError(f"meta: expected a dict, got {type(meta).__name__}")
-    text = json.dumps(meta, allow_nan=False)
-    write_safetensors(path, arrays, {"format": _FORMAT, "meta": text})
+    def __exit__(self, *error):
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
 
 
-def load_checkpoint(path):
-    """Read what `save_checkpoint` wrote.
-
-    Returns
-    -------
-    arrays : dict of str to ndarray
-    meta : dict
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is truncated, or is not a checkpoint of `save_checkpoint`.
-    """
-    arrays, metadata = read_safetensors(path, _FORMAT)
-    return arrays, json.loads(metadata["meta"])
-
-
-def write_safetensors(path, arrays, metadata):
-    """Write a safetensors file: the same bytes for the same content, whole or not at all.
-
-    Parameters
-    ----------
-    path : path
-    arrays : dict of str to ndarray
-        Numbers or booleans, any shape.
-    metadata : dict of str to str
-        ``"format"`` names what the file is, for `read_safetensors`.
-
-    Raises
-    ------
-    TypeError
-        If an array does not hold numbers or booleans.
-    """
-    from safetensors.numpy import save
-
-    copies = {}
-    for name, array in arrays.items():
-        # safetensors writes the buffer as it lies in memory: transposes must be laid out first.
-        copies[name] = np.array(array, order="C")
-        if copies[name].dtype.kind not in "biuf":
-            raise TypeError(
-                f"arrays[{name!r}]: expected numbers or booleans, got dtype {copies[name].dtype}"
-            )
-    data = save(copies, metadata)
-    # safetensors writes the metadata in random order: sort the header, pad it to 8 bytes.
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    write_atomically(path, len(header).to_bytes(8, "little") + header + data[end:])
-
-
-def read_safetensors(path, format):
-    """Read a safetensors file whose metadata says ``"format": format``.
-
-    Returns
-    -------
-    arrays : dict of str to ndarray
-    metadata : dict of str to str
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is truncated, is not a safetensors file, or is of another format.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"path: no file {path}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"path: {path} is truncated or is not a safetensors file") from error
-    if metadata.get("format") != format:
-        raise ValueError(
-            f"path: expected a file of format {format!r}, got {metadata.get('format')!r} in {path}"
+def _checked(outcome, history):
+    """Add what a step returned to the history, or raise TrainingDiverged; return the loss."""
+    loss, norm = outcome if isinstance(outcome, tuple) else (outcome, None)
+    loss, norm = float(loss), None if norm is None else float(norm)
+    if not math.isfinite(loss) or not (norm is None or math.isfinite(norm)):
+        what = f"loss {loss}" + ("" if norm is None else f", gradient norm {norm}")
+        last = f"{history.losses[-1]:.4g} nats" if history.losses else "none"
+        message = f"{what} at step {len(history.losses) + 1}; last finite loss: {last}"
+        if history.norms:
+            norms = ", ".join(f"{n:.3g}" for n in history.norms[-5:])
+            message += f"; gradient norms of the steps before: {norms}"
+        raise TrainingDiverged(
+            f"{message}. Try a smaller learning rate, or clip the gradient; look for a division "
+            "by zero or the logarithm of zero, and for values in the data that are not finite.",
+            history,
         )
-    return arrays, metadata
+    history.losses.append(loss)
+    if norm is not None:
+        history.norms.append(norm)
+    return loss
 
 
-def write_atomically(path, data):
-    """Write bytes to `path` so that a reader sees the old file or the new one, whole."""
-    path = Path(path)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+def _load_place(source, state):
+    for name, value in source._fixed().items():
+        if state[name] != value:
+            raise ValueError(f"{name}: expected {value}, got {state[name]}")
+    source.epoch, source.index = state["epoch"], state["index"]
 
 
 def _due(done, every, steps):

@@ -9,8 +9,9 @@ import pytest
 
 from lstm_lib import scratch
 from lstm_lib.char_model import CharModel, load_char_model, save_char_model
+from lstm_lib.files import read_safetensors, write_safetensors
 from lstm_lib.tasks.stdlib_text import VOCAB, encode
-from lstm_lib.train import fit, read_safetensors, write_safetensors
+from lstm_lib.train import fit
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = "def area(width, height):\n    return width * height\n"
@@ -311,7 +312,7 @@ def test_the_experiment_runs_and_a_killed_run_gives_the_same_model(
     name = "char_lstm.safetensors"
     assert (one / name).read_bytes() == (two / name).read_bytes()
 
-    with pytest.raises(ValueError, match="has settings"):
+    with pytest.raises(ValueError, match="config: settings: steps: expected 50, got 40"):
         experiment.main(["--quick", "--resume", "--steps", "50", "--work", str(two)])
     capsys.readouterr()
 

@@ -39,6 +39,7 @@ from lstm_lib.pytorch.init import (
     orthogonal_,
 )
 from lstm_lib.pytorch.layers import GRU, LSTM, RNN
+from lstm_lib.pytorch.training import Trainer
 from lstm_lib.pytorch.variants import VariantLSTM
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "RNN",
     "RNNCell",
     "RNNGates",
+    "Trainer",
     "VariantLSTM",
     "WeightDrop",
     "Weights",

@@ -425,12 +425,13 @@ def _read(path):
         metadata = header.pop("__metadata__", {})
         size = end + max((entry["data_offsets"][1] for entry in header.values()), default=0)
         format = metadata.get("format")
-    except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedCheckpoint(f"{path}: truncated, or not a safetensors file") from error
     if format != _FORMAT:
         raise DamagedCheckpoint(f"{path}: expected format {_FORMAT!r}, got {format!r}")
     if len(data) != size:
-        raise DamagedCheckpoint(f"{path}: truncated: expected {size} bytes, got {len(data)}")
+        what = "truncated" if len(data) < size else "longer than it was"
+        raise DamagedCheckpoint(f"{path}: {what}: expected {size} bytes, got {len(data)}")
     start = data.find(_MARK) + len(_MARK)
     blank = bytearray(data)
     blank[start : start + 64] = _NO_HASH.encode()

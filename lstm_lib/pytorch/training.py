@@ -110,8 +110,9 @@ class Trainer:
         validate : callable, (model) -> float, optional
             Called with the model in eval mode and without gradients. Lower is better.
         restore_best : bool
-            At the end give the model the weights of the best validation. (They are copied
-            whenever a validation is the best so far, and are part of the checkpoints.)
+            At the end give the model the weights of the best validation, which are copied when
+            they are found and are part of the checkpoints. The optimiser stays where it is: to
+            train on, resume from the checkpoint.
         checkpoint : path, optional
             Folder of the checkpoints.
         keep, config
@@ -146,6 +147,8 @@ class Trainer:
                 saved.joined = self._folder == saved.folder  # of an earlier call
                 saved.require_own()
             self._folder = saved.folder
+        if restore_best and self.history.best is not None and self._best.value is None:
+            raise ValueError("restore_best: the run so far did not keep the best weights")
 
         def measured():
             value = self.validate(validate)

@@ -27,7 +27,7 @@ def read(info: Info, quiet: bool = False) -> dict[File, bytes]:
     ----------
     info : Info
     quiet : bool
-        No progress bar and no line for a download.
+        No progress bar for a download.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def _from_folder(folder, file):
 def _from_cache(info, files, quiet):
     try:
         import pooch
-        import tqdm  # noqa: F401 (pooch's progress bar)
+        import tqdm  # noqa: F401
     except ImportError as error:
         reason = f"{error.name} is not installed, which downloads it: pip install pooch tqdm"
         raise DataNotFoundError(_advice(info, files, None, reason)) from None
@@ -106,24 +106,30 @@ def _download(cache, file, quiet):
     (Windows) it copies, so that others can see half a file.
     """
     import pooch
+    from tqdm import tqdm
+
+    def download(url, path, source):
+        """One try, with a bar of its own."""
+        options = {"unit": "B", "unit_scale": True, "disable": quiet}
+        with tqdm(desc=file.path, total=file.bytes, **options) as bar:
+            pooch.HTTPDownloader(progressbar=bar)(url, path, source)
 
     target = cache / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="download-") as folder:
-        name = target.name
         source = pooch.create(
             folder,
             base_url="",
-            registry={name: f"sha256:{file.sha256}"},
-            urls={name: file.url},
+            registry={target.name: f"sha256:{file.sha256}"},
+            urls={target.name: file.url},
             retry_if_failed=RETRIES,
         )
+        # Its lines would name the temporary folder; the bar says what is downloaded.
         logger = pooch.get_logger()
         level = logger.level
+        logger.setLevel("WARNING")
         try:
-            if quiet:
-                logger.setLevel("ERROR")
-            path = Path(source.fetch(name, downloader=pooch.HTTPDownloader(progressbar=not quiet)))
+            path = Path(source.fetch(target.name, downloader=download))
         finally:
             logger.setLevel(level)
         data = path.read_bytes()

@@ -29,8 +29,8 @@ from .records import (
 
 def lines(data: bytes, encoding: str = "utf-8") -> list[str]:
     """Lines without their ends (line feed, or carriage return and line feed)."""
-    text = data.decode(encoding).replace("\r\n", "\n").removesuffix("\n")
-    return text.split("\n") if text else []
+    text = data.decode(encoding).replace("\r\n", "\n")
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def stripped(data: bytes, encoding: str = "utf-8") -> list[str]:

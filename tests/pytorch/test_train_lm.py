@@ -23,7 +23,7 @@ from lstm_lib.train import TrainingDiverged
 
 MODULE = ["-m", "lstm_lib.pytorch.train_lm", "--device", "cpu", "--timeout", "30"]
 SMALL = ["--hidden", "16", "--window", "12", "--log-every", "1", "--checkpoint-every", "10"]
-STEPS = 40
+STEPS = 120
 
 
 def settings(folder, read, *more):
@@ -60,10 +60,10 @@ def pair(tmp_path_factory):
 
 
 def assert_close(one, other):
-    """Float32 sums in another order, carried through 40 updates of Adam."""
-    np.testing.assert_allclose(one[0]["losses"], other[0]["losses"], rtol=1e-4)
+    """Float32 sums in another order, carried through 120 updates of Adam: measured 1e-6."""
+    np.testing.assert_allclose(one[0]["losses"], other[0]["losses"], rtol=1e-5)
     for name, array in other[1].items():
-        np.testing.assert_allclose(one[1][name], array, rtol=0, atol=1e-3)
+        np.testing.assert_allclose(one[1][name], array, rtol=0, atol=1e-4)
 
 
 def test_training_learns(alone):
@@ -85,7 +85,7 @@ def test_three_processes_with_unequal_shares_train_as_one(alone, tmp_path):
 
 def test_a_killed_worker_changes_no_bit(pair, tmp_path):
     rng = np.random.default_rng(2)
-    step, victim = rng.integers(12, STEPS - 10), rng.integers(2)
+    step, victim = rng.integers(12, STEPS // 2), rng.integers(2)
     started = start_workers(2, [*MODULE, *settings(tmp_path, "stream", "--resume")], max_restarts=1)
     processes, steps = {}, []
     try:
@@ -109,16 +109,16 @@ def test_a_killed_worker_changes_no_bit(pair, tmp_path):
 
 def test_a_run_of_two_goes_on_alone(pair, tmp_path):
     (tmp_path / "run").mkdir()
-    name = "step-00000030.safetensors"
+    name = "step-00000110.safetensors"
     (tmp_path / "run" / name).write_bytes((pair / "run" / name).read_bytes())
     main(settings(tmp_path, "stream", "--resume"))
     assert result(tmp_path)[0]["processes"] == 1
-    assert result(tmp_path)[0]["losses"][:30] == result(pair)[0]["losses"][:30]
+    assert result(tmp_path)[0]["losses"][:110] == result(pair)[0]["losses"][:110]
     assert_close(result(tmp_path), result(pair))
 
 
 def test_a_run_resumes_to_the_same_bits_alone(alone, tmp_path):
-    for part in ("20", str(STEPS)):
+    for part in ("60", str(STEPS)):
         main(settings(tmp_path, "lines", "--resume", "--steps", part))
     assert result(tmp_path)[0]["weights_sha256"] == result(alone["lines"])[0]["weights_sha256"]
 
@@ -133,10 +133,10 @@ def test_other_settings_are_refused(alone):
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 @pytest.mark.parametrize("read", ["lines", "stream"])
 def test_half_precision_trains(alone, tmp_path, read, amp):
-    main(settings(tmp_path, read, "--amp", amp))
+    main(settings(tmp_path, read, "--amp", amp, "--steps", "40"))
     found, weights = result(tmp_path)
     assert all(array.dtype == np.float32 for array in weights.values())
-    np.testing.assert_allclose(found["losses"], result(alone[read])[0]["losses"], rtol=0.02)
+    np.testing.assert_allclose(found["losses"], result(alone[read])[0]["losses"][:40], rtol=0.02)
 
 
 def test_a_text_file_trains(tmp_path):

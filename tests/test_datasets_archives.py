@@ -75,6 +75,13 @@ def test_unsafe_names_are_refused(name, ending, pack):
         unpack(f"x.{ending}", *pack([("good", b"1"), (name, b"2")]))
 
 
+def test_a_name_with_a_zero_byte_is_refused():
+    """zipfile would cut it off there: "aab" would be read as "a"."""
+    data, size = zipped([("aab", b"1")])
+    with pytest.raises(ValueError, match="unsafe name"):
+        unpack("x.zip", data.replace(b"aab", b"a\0b"), size)
+
+
 @pytest.mark.parametrize(
     "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE]
 )

@@ -8,6 +8,7 @@ process could change in between.
 import hashlib
 import os
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from .registry import File, Info
@@ -111,8 +112,13 @@ def _download(cache, file, quiet):
     def download(url, path, source):
         """One try, with a bar of its own."""
         options = {"unit": "B", "unit_scale": True, "disable": quiet}
-        with tqdm(desc=file.path, total=file.bytes, **options) as bar:
-            pooch.HTTPDownloader(progressbar=bar)(url, path, source)
+        with (
+            ExitStack() as opened,
+            tqdm(desc=file.path, total=file.bytes, **options) as bar,
+        ):
+            # Pooch does not close an answer that is an error.
+            hooks = {"response": lambda response, **_: opened.enter_context(response)}
+            pooch.HTTPDownloader(progressbar=bar, hooks=hooks)(url, path, source)
 
     target = cache / file.path
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -105,6 +105,8 @@ def _download(cache, file, quiet):
     Pooch alone would do nearly the same, but makes folders in a way that fails if another
     process makes them at that moment, and where a file cannot be renamed onto another
     (Windows) it copies, so that others can see half a file.
+
+    A process that is killed leaves its folder ``download-...`` behind; nothing reads it.
     """
     import pooch
     from tqdm import tqdm

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lstm_lib.scratch.functions import check_float, check_shape
-from lstm_lib.scratch.layers import Recurrent
+from lstm_lib.scratch.recurrent import Recurrent
 
 
 class LSTMGates(NamedTuple):

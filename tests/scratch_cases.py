@@ -20,6 +20,7 @@ from lstm_lib.scratch import (
     LSTMCell,
     PeepholeLSTM,
     PeepholeLSTMCell,
+    Recurrent,
     RNNCell,
     Stacked,
     relative_error,
@@ -52,7 +53,13 @@ def gru_before(D, H, **kw):
     return GRU(D, H, reset_after=False, **kw)
 
 
+def stepwise(cell):
+    """Build the readable layer of a cell."""
+    return lambda D, H, **kw: Recurrent(cell(D, H, **kw))
+
+
 SIMPLE = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "gru-before": gru_before}
+SIMPLE |= {"rnn-stepwise": stepwise(RNNCell), "lstm-stepwise": stepwise(LSTMCell)}
 VARIANTS = {"coupled": CoupledLSTM, "peephole": looking(PeepholeLSTM), "1997": LSTM1997}
 COMPOSED = {
     "stacked-lstm": lambda D, H, **kw: Stacked([LSTM(D, H, **kw), LSTM(H, H, **kw)]),

@@ -21,7 +21,8 @@ SCRATCH = Path("lstm_lib", "scratch")
 
 # Cheapest first: the run stops at the first failure.
 TESTS = [
-    f"tests/scratch/test_{name}.py" for name in ("cells", "errors", "linear_embedding", "layers")
+    f"tests/scratch/test_{name}.py"
+    for name in ("cells", "errors", "linear_embedding", "layers", "fused")
 ]
 # No shrinking and few examples: a mutant only has to be noticed, not explained.
 CONFTEST = """
@@ -216,60 +217,60 @@ MUTANTS = {
     "lstm97-dg in whole units": ("variants.py", "d_g = d_g / 2", "d_g = d_g"),
     "lstm97-c in whole units": ("variants.py", "c = 2 * half", "c = half"),
     # Layers
-    "padded outputs not zeroed": ("layers.py", "np.where(mask[t], h, 0)", "h"),
-    "padding read": ("layers.py", "x = np.where(mask, x, 0)", "x = x * 1"),
+    "padded outputs not zeroed": ("recurrent.py", "np.where(mask[t], h, 0)", "h"),
+    "padding read": ("recurrent.py", "x = np.where(mask, x, 0)", "x = x * 1"),
     "state changed by padding": (
-        "layers.py",
-        "new = _select(mask[t], new, state)",
+        "recurrent.py",
+        "new = select(mask[t], new, state)",
         "new = new",
     ),
     "upstream gradient at padding used": (
-        "layers.py",
-        "into = _select(mask[t], into, self.cell.zero_state(B))",
+        "recurrent.py",
+        "into = select(mask[t], into, self.cell.zero_state(B))",
         "into = into",
     ),
     "gradient of the state lost in padding": (
-        "layers.py",
-        "through = _select(mask[t], through, dstate)",
+        "recurrent.py",
+        "through = select(mask[t], through, dstate)",
         "through = through",
     ),
     "mask shifted by a step": (
-        "layers.py",
+        "recurrent.py",
         "np.arange(T)[:, None] < check",
         "np.arange(T)[:, None] <= check",
     ),
-    "gradients not zeroed": ("layers.py", "self.cell.zero_grads()", "pass"),
+    "gradients not zeroed": ("recurrent.py", "self.cell.zero_grads()", "pass"),
     "gradients zeroed in place": (
-        "layers.py",
+        "recurrent.py",
         "self.cell.zero_grads()",
         "[g.fill(0) for g in self.cell.grads.values()]",
     ),
-    "upstream gradient of hs dropped": ("layers.py", "(dh + dhs[t], *rest)", "(dh, *rest)"),
+    "upstream gradient of hs dropped": ("recurrent.py", "(dh + dhs[t], *rest)", "(dh, *rest)"),
     "upstream gradient of the final state dropped": (
-        "layers.py",
+        "recurrent.py",
         'dstate = self.check_state(dstate, B, "dstate")',
         "dstate = self.cell.zero_state(B)",
     ),
-    "no gradient across steps": ("layers.py", "dstate = through", "dstate = dstate"),
+    "no gradient across steps": ("recurrent.py", "dstate = through", "dstate = dstate"),
     "steps backward in forward order": (
-        "layers.py",
+        "recurrent.py",
         "for t in reversed(range(T)):",
         "for t in range(T):",
     ),
     "initial state ignored": (
-        "layers.py",
-        "state = _copied(self.check_state(state, B))",
+        "recurrent.py",
+        "state = copied(self.check_state(state, B))",
         "state = self.cell.zero_state(B)",
     ),
     "initial state shared with the caller": (
-        "layers.py",
-        "state = _copied(self.check_state(state, B))",
+        "recurrent.py",
+        "state = copied(self.check_state(state, B))",
         "state = self.check_state(state, B)",
     ),
-    "input shared with the caller": ("layers.py", "else x.copy()", "else x"),
+    "input shared with the caller": ("recurrent.py", "else x.copy()", "else x"),
     "final state shared with the cache": (
-        "layers.py",
-        "return hs, _copied(state)",
+        "recurrent.py",
+        "return hs, copied(state)",
         "return hs, state",
     ),
     "reversal that ignores lengths": (
@@ -291,6 +292,74 @@ MUTANTS = {
         "layers.py",
         "np.add.at(grad, self._ids, dy)",
         "grad[self._ids] += dy",
+    ),
+    # The fused layers
+    "fused: half of a gate forgotten": (
+        "fused.py",
+        "blocks = (Block(3, scale=0.5), Block(0, scale=0.5), Block(1, scale=0.5), Block(2))",
+        "blocks = (Block(3, scale=0.5), Block(0, scale=0.5), Block(1), Block(2))",
+    ),
+    "fused: two blocks swapped": (
+        "fused.py",
+        "blocks = (Block(3, scale=0.5), Block(0, scale=0.5), Block(1, scale=0.5), Block(2))",
+        "blocks = (Block(3, scale=0.5), Block(1, scale=0.5), Block(0, scale=0.5), Block(2))",
+    ),
+    "fused: c of the step after": ("fused.py", "z[1:, 4 * H :],", "z[:T, 4 * H :],"),
+    "fused: tanh c of the step before": (
+        "fused.py",
+        "np.tanh(self.gates[start + 1 : stop + 1, 4 * H :])",
+        "np.tanh(self.gates[start:stop, 4 * H :])",
+    ),
+    "fused: dc not carried over": ("fused.py", "carry[1][...] = dc", "pass"),
+    "fused: dc without the path through h": ("fused.py", "add(dc, dc_from_h, dc)", "pass"),
+    "fused: slope of a gate without its square": (
+        "fused.py",
+        "subtract(gates, slopes, slopes)  # σ' = σ - σ²\n        multiply(d_o",
+        "slopes[...] = gates\n        multiply(d_o",
+    ),
+    "fused: reset and its product in one block": (
+        "fused.py",
+        'Block(2, reads="h"), Block(2, reads="x"))',
+        'Block(2), Block(2, reads="x"))',
+    ),
+    "fused: GRU without the past": ("fused.py", "add(dh, dh_past, dh)", "pass"),
+    "fused: weights of the last chunk only": ("fused.py", "dW += columns @", "dW = columns @"),
+    "fused: final gradient at the end of the batch": (
+        "fused.py",
+        "ended = ends == stop",
+        "ended = np.full(B, stop == T)",
+    ),
+    "fused: padding read": (
+        "fused.py",
+        "x.transpose(0, 2, 1), where=mask[:, None])",
+        "x.T.transpose(2, 0, 1))",
+    ),
+    "fused: upstream gradient at padding used": (
+        "fused.py",
+        "np.copyto(d, 0, where=~mask[start:stop, None])",
+        "pass",
+    ),
+    "fused: padded outputs not zeroed": ("fused.py", "hs[~mask] = 0", "pass"),
+    "fused: gradient of padding not zeroed": ("fused.py", "dx[ends.max() :] = 0", "pass"),
+    "fused: final state at the end of the batch": (
+        "fused.py",
+        "s[lengths, :, np.arange(B)]",
+        "s[T].T.copy()",
+    ),
+    "fused: cache handed out": (
+        "fused.py",
+        "name: list(a.transpose(0, 2, 1).copy())",
+        "name: list(a.transpose(0, 2, 1))",
+    ),
+    "fused: caches of the run before": (
+        "fused.py",
+        "self._run = self._caches = None",
+        "self._run = None",
+    ),
+    "fused: views copied with their arrays": (
+        "fused.py",
+        'if not name.endswith("views")}',
+        'if name or not name.endswith("views")}',
     ),
 }
 

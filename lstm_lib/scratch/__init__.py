@@ -1,8 +1,9 @@
 """Recurrent networks in NumPy, forward and backward, readable from the equations.
 
-Gate equations stand in `cells.py` and nowhere else; `layers.py` applies a cell along a
-sequence, `variants.py` makes other cells of the one LSTM cell. Nothing here imports anything but
-NumPy and the standard library.
+Gate equations stand in `cells.py`. `recurrent.py` applies a cell along a sequence, step by step;
+`fused.py` does the same work in another order, fast, and is what the layers `RNN`, `LSTM` and `GRU`
+use. `variants.py` makes other cells of the one LSTM cell. Nothing here imports anything but NumPy
+and the standard library.
 """
 
 from .cells import GRUCell, LSTMCell, RNNCell
@@ -11,6 +12,7 @@ from .gradcheck import GradientReport, check_gradients, numerical_gradient, rela
 from .layers import GRU, LSTM, RNN, Bidirectional, Container, Embedding, Linear, Stacked
 from .losses import bce_with_logits, mse, softmax_cross_entropy
 from .optim import SGD, Adam, clip_by_global_norm
+from .recurrent import Recurrent
 from .variants import (
     LSTM1997,
     CoupledLSTM,
@@ -41,6 +43,7 @@ __all__ = [
     "PeepholeLSTM",
     "PeepholeLSTMCell",
     "RNNCell",
+    "Recurrent",
     "Stacked",
     "bce_with_logits",
     "check_gradients",

@@ -1,7 +1,6 @@
-"""A cell applied along a sequence, and the layers around it.
+"""Recurrent layers, stacked and in two directions, and what stands around them.
 
-Sequences are time first: x (T, B, D). No gate equation stands here; every recurrent layer
-calls its cell once a step.
+Sequences are time first: x (T, B, D). No gate equation stands here.
 """
 
 from types import MappingProxyType
@@ -17,219 +16,11 @@ from .functions import (
     check_shape,
     check_size,
 )
+from .fused import Fused, GRUTape, LSTMTape, RNNTape
+from .recurrent import Recurrent, check_input, check_lengths
 
 
-def _as_tuple(state):
-    return state if isinstance(state, tuple) else (state,)
-
-
-def _as_state(arrays):
-    return arrays if len(arrays) > 1 else arrays[0]
-
-
-def _copied(state):
-    return _as_state(tuple(a.copy() for a in _as_tuple(state)))
-
-
-def check_lengths(lengths, T, B):
-    """Return `lengths` as an integer array (B,) with values in 1 .. T, or raise.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `lengths` is not one integer a sequence, holds a NaN or leaves 1 .. T.
-    """
-    lengths = np.asarray(lengths)
-    if np.issubdtype(lengths.dtype, np.floating) and np.isnan(lengths).any():
-        raise ValueError(f"lengths: expected integers in 1..{T}, got NaN")
-    if not np.issubdtype(lengths.dtype, np.integer):
-        raise TypeError(f"lengths: expected an integer array, got dtype {lengths.dtype}")
-    check_shape(lengths, (B,), "lengths")
-    if lengths.min() < 1 or lengths.max() > T:
-        raise ValueError(
-            f"lengths: expected values in 1..{T}, got {lengths.min()}..{lengths.max()}"
-        )
-    return lengths
-
-
-def length_mask(lengths, T):
-    """True where a step is real: mask[t, b] = t < lengths[b].
-
-    Parameters
-    ----------
-    lengths : integer array (B,), values in 1 .. T
-    T : int, number of steps
-
-    Returns
-    -------
-    boolean array (T, B)
-    """
-    lengths = np.asarray(lengths)
-    return np.arange(T)[:, None] < check_lengths(lengths, T, len(np.atleast_1d(lengths)))[None, :]
-
-
-def _check_input(x, layer):
-    """Return x (T, B, D) as an array of the layer's dtype, or raise."""
-    x = check_float(x, layer.dtype, "x")
-    check_shape(x, (None, None, layer.input_size), "x")
-    if x.shape[0] == 0 or x.shape[1] == 0:
-        raise ValueError(f"x: expected at least one step and one sequence, got shape {x.shape}")
-    return x
-
-
-class Recurrent:
-    """A cell applied at every step of a batch of sequences.
-
-    `RNN`, `LSTM` and `GRU` are this class with their cell.
-
-    Parameters
-    ----------
-    cell : RNNCell, LSTMCell or GRUCell
-
-    Attributes
-    ----------
-    params, grads : dict of str to array
-        The cell's own. `params` are live arrays: writing into them changes the layer.
-        `backward` overwrites `grads` with new arrays.
-    """
-
-    def __init__(self, cell):
-        self.cell = cell
-        self.input_size = cell.input_size
-        self.output_size = self.hidden_size = cell.hidden_size
-        self.dtype = cell.dtype
-        self._run = None
-
-    @property
-    def params(self):
-        return self.cell.params
-
-    @property
-    def grads(self):
-        return self.cell.grads
-
-    @property
-    def caches(self):
-        """The cell's cache of each step of the last `forward`, a list of T named tuples.
-
-        RuntimeError if there was no `forward`.
-        """
-        return self._last_run()[0]
-
-    def forward(self, x, state=None, lengths=None):
-        """Run the cell over every step.
-
-        Parameters
-        ----------
-        x : array (T, B, D), floating
-        state : the cell's state, arrays (B, H), or None for zeros
-            (h, c) for an LSTM, h for an RNN or a GRU. Pass the state that an earlier call
-            returned to carry it over (truncated BPTT).
-        lengths : integer array (B,), or None
-            Number of real steps of each sequence, 1 .. T; what follows is padding. None
-            means that all T steps are real.
-
-        Returns
-        -------
-        hs : array (T, B, H)
-            h of every step; zero at padded steps.
-        state : as `state`, after each sequence's last real step
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an argument has the wrong type, dtype, rank or shape, T or B is 0, or a
-            length is NaN or outside 1 .. T. The layer is then as it was before the call.
-        """
-        x = _check_input(x, self)
-        T, B, _ = x.shape
-        mask = None
-        if lengths is not None:
-            mask = length_mask(check_lengths(lengths, T, B), T)[:, :, None]
-        # Copies: `backward` reads both, and the caller may write into its own before that.
-        state = _copied(self.check_state(state, B))
-        # Zeros in the padding, so that not even a NaN there can leak.
-        x = np.where(mask, x, 0) if mask is not None else x.copy()
-        hs = np.zeros((T, B, self.hidden_size), self.dtype)
-        caches = []
-        for t in range(T):
-            new, cache = self.cell.step(x[t], state)
-            h = _as_tuple(new)[0]
-            hs[t] = h if mask is None else np.where(mask[t], h, 0)
-            if mask is not None:
-                new = _select(mask[t], new, state)
-            state = new
-            caches.append(cache)
-        self._run = caches, mask
-        return hs, _copied(state)
-
-    def backward(self, dhs, dstate=None):
-        """Back-propagate through every step of the last `forward` (BPTT; Werbos, 1990).
-
-        Parameters
-        ----------
-        dhs : array (T, B, H), or None for zeros
-            Gradient of the loss with respect to `hs`. What stands at padded steps is
-            ignored.
-        dstate : as the state, or None for zeros
-            Gradient of the loss with respect to the returned state.
-
-        Returns
-        -------
-        dx : array (T, B, D), zero at padded steps
-        dstate0 : as the state, gradient with respect to the initial state
-
-        Raises
-        ------
-        RuntimeError
-            If there was no `forward`.
-        TypeError, ValueError
-            If an argument has the wrong type, dtype or shape; `grads` are then untouched.
-
-        Notes
-        -----
-        The pass reads the parameters as they are now: run `forward` again after an update.
-        Calling it twice gives the same gradients twice.
-        """
-        caches, mask = self._last_run()
-        T, (B, D) = len(caches), caches[0].x.shape
-        if dhs is None:
-            dhs = np.zeros((T, B, self.hidden_size), self.dtype)
-        dhs = check_float(dhs, self.dtype, "dhs")
-        check_shape(dhs, (T, B, self.hidden_size), "dhs")
-        dstate = self.check_state(dstate, B, "dstate")
-        self.cell.zero_grads()
-        dx = np.zeros((T, B, D), self.dtype)
-        for t in reversed(range(T)):
-            dh, *rest = _as_tuple(dstate)
-            into = _as_state((dh + dhs[t], *rest))  # (bptt-dh)
-            if mask is not None:
-                into = _select(mask[t], into, self.cell.zero_state(B))
-            dx[t], through = self.cell.step_backward(into, caches[t])
-            if mask is not None:
-                through = _select(mask[t], through, dstate)
-            dstate = through
-        return dx, dstate
-
-    def check_state(self, state, batch_size, name="state"):
-        """Return `state` with its dtype and shapes checked, zeros for None: see `Cell`."""
-        if state is None:
-            return self.cell.zero_state(batch_size)
-        return _as_state(self.cell.check_state(state, batch_size, name))
-
-    def _last_run(self):
-        if self._run is None:
-            raise RuntimeError("call forward first")
-        return self._run
-
-
-def _select(mask, a, b):
-    """Take state `a` where mask (B, 1) is True, else state `b`."""
-    pairs = zip(_as_tuple(a), _as_tuple(b), strict=True)
-    return _as_state(tuple(np.where(mask, p, q) for p, q in pairs))
-
-
-class RNN(Recurrent):
+class RNN(Fused):
     """Tanh recurrent layer: `RNNCell` at every step. The state is h (B, H).
 
     `params`: W_x (D, H), W_h (H, H), b (H,). Arguments and errors are those of `RNNCell`,
@@ -237,10 +28,10 @@ class RNN(Recurrent):
     """
 
     def __init__(self, input_size, hidden_size, *, rng, dtype=np.float64):
-        super().__init__(RNNCell(input_size, hidden_size, rng=rng, dtype=dtype))
+        super().__init__(RNNCell(input_size, hidden_size, rng=rng, dtype=dtype), RNNTape)
 
 
-class LSTM(Recurrent):
+class LSTM(Fused):
     """LSTM layer: `LSTMCell` at every step. The state is the tuple (h, c), each (B, H).
 
     `params`: W_x (D, 4H), W_h (H, 4H), b (4H,), blocks i, f, g, o. Arguments and errors are
@@ -248,10 +39,10 @@ class LSTM(Recurrent):
     """
 
     def __init__(self, input_size, hidden_size, *, rng, dtype=np.float64):
-        super().__init__(LSTMCell(input_size, hidden_size, rng=rng, dtype=dtype))
+        super().__init__(LSTMCell(input_size, hidden_size, rng=rng, dtype=dtype), LSTMTape)
 
 
-class GRU(Recurrent):
+class GRU(Fused):
     """GRU layer: `GRUCell` at every step. The state is h (B, H).
 
     `params`: W_x (D, 3H), W_h (H, 3H), blocks r, z, n, and b_x, b_h (3H,) or b (3H,) as
@@ -261,7 +52,7 @@ class GRU(Recurrent):
 
     def __init__(self, input_size, hidden_size, *, rng, dtype=np.float64, reset_after=True):
         cell = GRUCell(input_size, hidden_size, rng=rng, dtype=dtype, reset_after=reset_after)
-        super().__init__(cell)
+        super().__init__(cell, GRUTape if reset_after else None)
 
 
 class Container:
@@ -366,7 +157,7 @@ class Stacked(Container):
 
     def forward(self, x, state=None, lengths=None):
         """As `Recurrent.forward`, with x (T, B, D) and hs (T, B, output_size) of the top."""
-        x = _check_input(x, self)
+        x = check_input(x, self)
         B = x.shape[1]
         # Checked before any layer runs, so that an error leaves all of them as they were.
         states = self.check_state(state, B)
@@ -439,7 +230,7 @@ class Bidirectional(Container):
 
     def forward(self, x, state=None, lengths=None):
         """As `Recurrent.forward`, with hs (T, B, H of fwd + H of bwd)."""
-        x = _check_input(x, self)
+        x = check_input(x, self)
         T, B, _ = x.shape
         order = _reversal(np.full(B, T) if lengths is None else check_lengths(lengths, T, B), T)
         # Checked before either layer runs, so that an error leaves both as they were.

@@ -13,7 +13,7 @@ import copy
 import numpy as np
 
 from .cells import Cell, LSTMCell
-from .layers import Recurrent
+from .recurrent import Recurrent
 
 OPEN = 40.0
 """Bias of an open gate: exp(-40) is below half the rounding error of 1, so σ(40) is exactly 1."""

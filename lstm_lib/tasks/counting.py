@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lstm_lib.scratch.functions import check_dtype, check_rng, check_size, one_hot
-from lstm_lib.scratch.layers import length_mask
+from lstm_lib.scratch.recurrent import length_mask
 
 SYMBOLS = "SabT"
 """Start, the two that are counted, end; in the order of the one-hot inputs."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lstm_lib.scratch.functions import check_dtype, check_rng, check_size, one_hot
-from lstm_lib.scratch.layers import length_mask
+from lstm_lib.scratch.recurrent import length_mask
 
 TEMPORAL_SYMBOLS = "EBabcdXY"
 """The inputs of `temporal_order`: start, trigger, four distractors, the two that matter."""

@@ -25,7 +25,7 @@ from lstm_lib.scratch.functions import (
     check_size,
     one_hot,
 )
-from lstm_lib.scratch.layers import length_mask
+from lstm_lib.scratch.recurrent import length_mask
 
 SYMBOLS = "BEPSTVX"
 """The seven symbols, in the order of the one-hot inputs."""

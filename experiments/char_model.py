@@ -6,9 +6,9 @@
     python experiments/char_model.py --quick    # seconds: a tiny model, to see that it works
 
 It writes the weights, 8 bits each, to lstm_lib/data/char_lstm.safetensors, and the log and
-the bits per character on held-out modules, with those of Kneser-Ney n-grams, to
-experiments/results/char_model.json; for the RNN to char_rnn.safetensors and
-char_model_rnn.json. With --quick both go to the work folder instead.
+the bits per character on held-out modules, with those of Kneser-Ney n-grams, to the result
+char_model/lstm of lstm_lib.results; for the RNN to char_rnn.safetensors and char_model/rnn. With
+--quick both go to the work folder instead.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lstm_lib import results
 from lstm_lib.char_model import CharModel, load_char_model, save_char_model
 from lstm_lib.checkpoints import Carry, Checkpoints
-from lstm_lib.files import write_atomically
 from lstm_lib.ngram import NGram
 from lstm_lib.scratch import Adam, clip_by_global_norm
 from lstm_lib.tasks import stdlib_text
@@ -31,7 +31,6 @@ from lstm_lib.train import Streams, fit, warmup_cosine
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "lstm_lib" / "data"
-RESULTS = ROOT / "experiments" / "results"
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,6 @@ def main(argv=None):
         settings = replace(settings, steps=options.steps)
     options.work.mkdir(parents=True, exist_ok=True)
     weights = (options.work if options.quick else DATA) / f"char_{cell}.safetensors"
-    name = "char_model.json" if cell == "lstm" else f"char_model_{cell}.json"
-    results = (options.work if options.quick else RESULTS) / name
 
     corpora = {split: stdlib_text.load(split) for split in stdlib_text.MODULES}
     ids = {split: corpus.ids[: settings.limit] for split, corpus in corpora.items()}
@@ -195,10 +192,12 @@ def main(argv=None):
         print("interrupted; go on with --resume")
         return
 
-    log = []
+    curve = {"steps": [], "train bits per character": [], "valid bits per character": []}
     for done, valid in history.validations:
         recent = history.losses[done - settings.validate_every : done]
-        log.append([done, round(float(np.mean(recent) / np.log(2)), 4), round(valid, 4)])
+        row = (done, round(float(np.mean(recent) / np.log(2)), 4), round(valid, 4))
+        for column, value in zip(curve.values(), row, strict=True):
+            column.append(value)
     held_out = ("valid", "test")
     float32 = {split: run.model.bits_per_character(ids[split]) for split in held_out}
     about = {
@@ -211,12 +210,8 @@ def main(argv=None):
     int8_model, _ = load_char_model(weights, cell)
     int8 = {split: int8_model.bits_per_character(ids[split]) for split in held_out}
     save_char_model(run.model, weights, about | {"bits_per_char": f"{int8['test']:.3f}"})
-    report = {
-        "cell": cell,
-        "settings": asdict(settings),
-        "python": about["python"],
-        "numpy": np.__version__,
-        "corpus_sha256": text_hash,
+    config = {"cell": cell, **asdict(settings)}
+    metrics = {
         "characters": {split: len(array) for split, array in ids.items()},
         "parameters": sum(a.size for a in run.model.params.values()),
         "cpu_minutes": round(run.cpu_seconds.value / 60, 1),
@@ -225,11 +220,17 @@ def main(argv=None):
             "int8": {split: round(bits, 4) for split, bits in int8.items()},
             "ngram": ngram_table(ids, settings.max_order),
         },
-        "log_columns": ["steps", "train bits per character", "valid bits per character"],
-        "log": log,
     }
-    write_atomically(results, (json.dumps(report, indent=1) + "\n").encode())
-    print(json.dumps(report["bits_per_character"], indent=1))
+    results.save(
+        f"char_model/{cell}",
+        config=config,
+        seed=config.pop("seed"),
+        versions={"corpus_sha256": text_hash},
+        metrics=metrics,
+        curve=curve,
+        folder=options.work if options.quick else results.FOLDER,
+    )
+    print(json.dumps(metrics["bits_per_character"], indent=1))
 
 
 if __name__ == "__main__":

@@ -5,22 +5,19 @@
 
 Every cell gets the same rates, the same slice of the training text, read once, and the same
 two seeds, which the chapter does not use. The best rate is the one with the fewest bits per
-character on the validation modules, in the mean over the seeds. The result goes to
-lstm_lib/data/char_rates.json, which the chapter shows; with --quick it goes to the work folder
-instead.
+character on the validation modules, in the mean over the seeds. The result char_rates of
+lstm_lib.results is what the chapter shows; with --quick it goes to the work folder instead.
 """
 
 import argparse
-import json
-import platform
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-from char_model import DATA, ROOT, Run, Settings
+from char_model import ROOT, Run, Settings
 from tqdm.auto import tqdm
 
-from lstm_lib.files import write_atomically
+from lstm_lib import results
 from lstm_lib.tasks import stdlib_text
 from lstm_lib.train import fit
 
@@ -48,24 +45,21 @@ def main(argv=None):
     options = parser.parse_args(argv)
     settings = replace(SETTINGS, steps=10, limit=4_000) if options.quick else SETTINGS
     ids = {split: stdlib_text.load(split).ids[: settings.limit] for split in ("train", "valid")}
-    bits = {cell: [] for cell in HIDDEN}
+    bits, start = {cell: [] for cell in HIDDEN}, time.perf_counter()
     for cell, hidden_size in HIDDEN.items():
         for lr in tqdm(RATES, desc=cell.upper()):
             tried = replace(settings, hidden_size=hidden_size, lr=lr)
             bits[cell].append([measure(cell, replace(tried, seed=seed), ids) for seed in SEEDS])
-    report = {
-        "settings": {k: v for k, v in asdict(settings).items() if k not in OTHER},
-        "hidden_size": HIDDEN,
-        "rates": RATES,
-        "seeds": SEEDS,
-        "valid_bits_per_character": bits,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "corpus_sha256": stdlib_text.corpus_hash(),
-    }
-    folder = options.work if options.quick else DATA
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "char_rates.json", (json.dumps(report, indent=1) + "\n").encode())
+    config = {k: v for k, v in asdict(settings).items() if k not in OTHER}
+    results.save(
+        "char_rates",
+        config=config | {"hidden_size": HIDDEN, "rates": RATES},
+        seed=SEEDS,
+        versions={"corpus_sha256": stdlib_text.corpus_hash()},
+        seconds=time.perf_counter() - start,
+        metrics={"valid_bits_per_character": bits},
+        folder=options.work if options.quick else results.FOLDER,
+    )
     for cell, values in bits.items():
         print(cell, dict(zip(RATES, values, strict=True)))
 

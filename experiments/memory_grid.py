@@ -10,13 +10,12 @@ counts as the whole budget), then with the highest mean score. If that is the lo
 rate of the grid, one more beyond it is tried; if no rate solves, one beyond each end. Other seeds,
 the same for all, then measure it.
 Every finished run is a line of a log in the work folder, and a run that stands there is not made
-again, so the script can be stopped and started. The result goes to lstm_lib/data/memory_grid.json;
-with --quick to the work folder.
+again, so the script can be stopped and started. The result is memory_grid of lstm_lib.results;
+with --quick it goes to the work folder.
 """
 
 import argparse
 import json
-import platform
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import product
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from lstm_lib import results
 from lstm_lib.files import write_atomically
 from lstm_lib.pytorch import memory
 
@@ -151,16 +151,10 @@ def main(argv=None):
 
     with ProcessPoolExecutor(options.workers) as pool:
         rows = [row for task in memory.TASKS for row in compare(task, settings, log, pool)]
-    report = {
-        "settings": settings | {"batch": memory.BATCH},
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "rows": rows,
-    }
-    folder = options.work if options.quick else ROOT / "lstm_lib" / "data"
-    text = json.dumps(report)
-    write_atomically(folder / "memory_grid.json", (text + "\n").encode())
+    config = settings | {"batch": memory.BATCH}
+    seed = {"tuning": config.pop("tuning_seeds"), "final": config.pop("seeds")}
+    folder = options.work if options.quick else results.FOLDER
+    results.save("memory_grid", config=config, seed=seed, metrics={"rows": rows}, folder=folder)
     for row in rows:
         print(f"{row['task']:20} {row['model']:20} {row['lr']:<7} {sum(row['solved'])}")
 

@@ -9,13 +9,12 @@ Tuning seeds choose one rate for each layer and task: the rate that solves most 
 the highest mean score over all checks. Other seeds, the same for all, then measure it.
 
 Every finished row is a file in the work folder, and a row that stands there is not made again,
-so the script can be stopped and started. The result goes to lstm_lib/data/variants.json; with
---quick to the work folder.
+so the script can be stopped and started. The result is variants of lstm_lib.results; with --quick
+it goes to the work folder.
 """
 
 import argparse
 import json
-import platform
 from itertools import product
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from lstm_lib import results
 from lstm_lib.files import write_atomically
 from lstm_lib.pytorch import ablation
 
@@ -97,12 +97,8 @@ def main(argv=None):
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # the tensors are small, and the sums are then always the same
     settings = QUICK if options.quick else SETTINGS
-    versions = {
-        "settings": settings | {"hidden_size": ablation.HIDDEN_SIZE},
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
+    config = settings | {"hidden_size": ablation.HIDDEN_SIZE}
+    versions = {"settings": config, **results.current_versions()}
     parts = options.work / ("quick" if options.quick else "rows")
     parts.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -113,9 +109,10 @@ def main(argv=None):
             row = make_row(variant, task, settings)
             write_atomically(path, json.dumps({"made with": versions, "row": row}).encode())
         rows.append(row)
-    folder = options.work if options.quick else ROOT / "lstm_lib" / "data"
-    text = json.dumps(versions | {"rows": rows})
-    write_atomically(folder / "variants.json", (text + "\n").encode())
+    seed = {"tuning": config["tuning_seeds"], "final": config["seeds"]}
+    config = {key: value for key, value in config.items() if not key.endswith("seeds")}
+    folder = options.work if options.quick else results.FOLDER
+    results.save("variants", config=config, seed=seed, metrics={"rows": rows}, folder=folder)
     for row in rows:
         print(f"{row['task']:16} {row['variant']:21} {row['lr']:<6} {sum(row['solved'])}")
 

@@ -407,7 +407,7 @@ def _decode(value, arrays):
 
 
 def _to_numpy(tensor):
-    tensor = tensor.detach().cpu().contiguous()
+    tensor = tensor.detach().cpu()
     try:
         return tensor.numpy()
     except TypeError:  # bfloat16 and its like: the bits, as integers

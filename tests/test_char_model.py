@@ -1,13 +1,12 @@
 """The character model, its 8-bit file, and the experiment that trains it."""
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lstm_lib import scratch
+from lstm_lib import results, scratch
 from lstm_lib.char_model import CharModel, load_char_model, save_char_model
 from lstm_lib.files import read_safetensors, write_safetensors
 from lstm_lib.tasks.stdlib_text import VOCAB, encode
@@ -285,12 +284,12 @@ def test_the_experiment_runs_and_a_killed_run_gives_the_same_model(
 ):
     one, two = tmp_path / "one", tmp_path / "two"
     experiment.main(["--quick", "--work", str(one)])
-    report = json.loads((one / "char_model.json").read_text())
+    report = results.load("char_model/lstm", one)
     # Forty updates of a tiny model: it has begun to learn, far from the n-grams.
-    bits = report["bits_per_character"]
+    bits = report["metrics"]["bits_per_character"]
     assert 4 < bits["float32"]["test"] < np.log2(96)
     assert bits["int8"]["test"] == pytest.approx(bits["float32"]["test"], abs=0.1)
-    assert [row[0] for row in report["log"]] == [10, 20, 30, 40]
+    assert report["curve"]["steps"] == [10, 20, 30, 40]
     assert bits["ngram"]["best_order"] == 3
 
     clip, calls = experiment.clip_by_global_norm, 0
@@ -307,8 +306,10 @@ def test_the_experiment_runs_and_a_killed_run_gives_the_same_model(
         experiment.main(["--quick", "--work", str(two)])
     assert not (two / "char_lstm.safetensors").exists()
     experiment.main(["--quick", "--resume", "--work", str(two)])
-    again = json.loads((two / "char_model.json").read_text())
-    assert again | {"cpu_minutes": 0} == report | {"cpu_minutes": 0}
+    again = results.load("char_model/lstm", two)
+    for key in ("config", "seed", "versions", "curve"):
+        assert again[key] == report[key]
+    assert again["metrics"] | {"cpu_minutes": 0} == report["metrics"] | {"cpu_minutes": 0}
     name = "char_lstm.safetensors"
     assert (one / name).read_bytes() == (two / name).read_bytes()
 
@@ -320,13 +321,13 @@ def test_the_experiment_runs_and_a_killed_run_gives_the_same_model(
 def test_the_experiment_trains_an_rnn_too(experiment, tmp_path, capsys):
     arguments = ["--quick", "--cell", "rnn", "--work", str(tmp_path)]
     experiment.main([*arguments, "--steps", "20"])
-    report = json.loads((tmp_path / "char_model_rnn.json").read_text())
+    report = results.load("char_model/rnn", tmp_path)
     model, metadata = load_char_model(tmp_path / "char_rnn.safetensors", "rnn")
-    assert report["cell"] == model.cell == "rnn" and metadata["steps"] == "20"
+    assert report["config"]["cell"] == model.cell == "rnn" and metadata["steps"] == "20"
     # The finished run is read back whole, and has nothing left to do.
     experiment.main([*arguments, "--steps", "20", "--resume"])
-    again = json.loads((tmp_path / "char_model_rnn.json").read_text())
-    assert again["bits_per_character"] == report["bits_per_character"]
+    again = results.load("char_model/rnn", tmp_path)
+    assert again["metrics"] == report["metrics"] and again["curve"] == report["curve"]
     capsys.readouterr()
 
 
@@ -347,12 +348,11 @@ def test_the_search_of_the_rates_runs_and_its_result_is_that_of_the_script(
     import char_rates
 
     char_rates.main(["--quick", "--work", str(tmp_path)])
-    quick = json.loads((tmp_path / "char_rates.json").read_text())
-    kept = json.loads((char_rates.DATA / "char_rates.json").read_text())
-    assert quick.keys() == kept.keys()
-    assert kept["rates"] == list(char_rates.RATES) and kept["seeds"] == list(char_rates.SEEDS)
-    assert quick["settings"] == kept["settings"] | {"steps": 10}
+    quick, kept = results.load("char_rates", tmp_path), results.load("char_rates")
+    assert kept["config"]["rates"] == list(char_rates.RATES)
+    assert kept["seed"] == quick["seed"] == list(char_rates.SEEDS)
+    assert quick["config"] == kept["config"] | {"steps": 10}
     shape = (len(char_rates.RATES), len(char_rates.SEEDS))
     for report in (quick, kept):
-        for values in report["valid_bits_per_character"].values():
+        for values in report["metrics"]["valid_bits_per_character"].values():
             assert np.shape(values) == shape and np.isfinite(values).all()

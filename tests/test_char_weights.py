@@ -1,17 +1,15 @@
 """The trained character models that come with the book, and the reports of their training."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lstm_lib import results
 from lstm_lib.char_model import load_char_model
 from lstm_lib.tasks import stdlib_text
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "experiments" / "results"
-REPORTS = {"lstm": RESULTS / "char_model.json", "rnn": RESULTS / "char_model_rnn.json"}
 
 
 @pytest.fixture(scope="module", params=["lstm", "rnn"])
@@ -21,7 +19,7 @@ def cell(request):
 
 @pytest.fixture(scope="module")
 def report(cell):
-    return json.loads(REPORTS[cell].read_text())
+    return results.load(f"char_model/{cell}")
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +35,17 @@ def test_the_file_is_small(cell):
 def test_weights_and_report_are_of_the_same_run(cell, loaded, report):
     model, metadata = loaded
     assert model.cell == cell
-    assert model.hidden_size == report["settings"]["hidden_size"] == {"lstm": 128, "rnn": 224}[cell]
-    assert metadata["corpus_sha256"] == report["corpus_sha256"]
-    assert metadata["python"] == report["python"]
-    assert metadata["steps"] == str(report["settings"]["steps"]) == str(report["log"][-1][0])
-    measured = report["bits_per_character"]["int8"]["test"]
+    config, versions = report["config"], report["versions"]
+    assert model.hidden_size == config["hidden_size"] == {"lstm": 128, "rnn": 224}[cell]
+    assert metadata["corpus_sha256"] == versions["corpus_sha256"]
+    assert metadata["python"] == versions["python"]
+    assert metadata["steps"] == str(config["steps"]) == str(report["curve"]["steps"][-1])
+    measured = report["metrics"]["bits_per_character"]["int8"]["test"]
     assert float(metadata["bits_per_char"]) == pytest.approx(measured, abs=6e-4)
 
 
 def test_eight_bits_cost_little(report):
-    bits = report["bits_per_character"]
+    bits = report["metrics"]["bits_per_character"]
     for split in ("valid", "test"):
         assert abs(bits["int8"][split] - bits["float32"][split]) < 0.02
 
@@ -56,11 +55,12 @@ def test_the_model_is_as_good_as_reported(loaded, report):
     for split in ("valid", "test"):
         ids = stdlib_text.load(split).ids
         measured = loaded[0].bits_per_character(ids, streams=64)
-        assert measured == pytest.approx(report["bits_per_character"]["int8"][split], abs=0.08)
+        bits = report["metrics"]["bits_per_character"]["int8"]
+        assert measured == pytest.approx(bits[split], abs=0.08)
 
 
 def test_the_ngram_choice_is_made_on_the_validation_text(report):
-    table = report["bits_per_character"]["ngram"]
+    table = report["metrics"]["bits_per_character"]["ngram"]
     assert table["best_order"] == table["orders"][int(np.argmin(table["valid"]))]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lstm_lib import results
 from lstm_lib.pytorch import ablation
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,7 +20,7 @@ def script(monkeypatch):
 
 
 def result(folder):
-    return json.loads((folder / "variants.json").read_text())
+    return results.load("variants", folder)
 
 
 def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, capsys):
@@ -40,7 +41,7 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, cap
     script.main(command)
     resumed = result(tmp_path)
     rows = len(ablation.TASKS) * len(ablation.VARIANTS)
-    assert len(resumed["rows"]) == rows
+    assert len(resumed["metrics"]["rows"]) == rows
     assert len(calls) == 4 + 2 * (rows - 1)  # the first row was not made again
     (tmp_path / "variants.json").unlink()
     for part in list((tmp_path / "quick").iterdir())[:2]:
@@ -49,12 +50,12 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, cap
     assert result(tmp_path) == resumed
     assert len(calls) == 4 + 2 * (rows - 1) + 4
 
-    for row in resumed["rows"]:
-        settings = resumed["settings"]
-        assert row["lr"] in settings["rates"]
-        assert len(row["tuning"]) == len(settings["rates"])
+    for row in resumed["metrics"]["rows"]:
+        rates = resumed["config"]["rates"]
+        assert row["lr"] in rates
+        assert len(row["tuning"]) == len(rates)
         for name in ("solved", "score", "memory", "largest", "checks"):
-            assert len(row[name]) == len(settings["seeds"])
+            assert len(row[name]) == len(resumed["seed"]["final"])
         assert row["solved"] == [score >= ablation.PASS_MARK for score in row["score"]]
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 2 * rows
@@ -79,7 +80,9 @@ def test_the_best_rate_solves_most_often_and_then_learns_first(script):
 
 
 def test_the_committed_result_is_of_the_settings_of_the_script(script):
-    stored = json.loads((ROOT / "lstm_lib" / "data" / "variants.json").read_text())
-    assert stored["settings"] == script.SETTINGS | {"hidden_size": ablation.HIDDEN_SIZE}
-    found = [(row["task"], row["variant"]) for row in stored["rows"]]
+    stored = results.load("variants")
+    config = script.SETTINGS | {"hidden_size": ablation.HIDDEN_SIZE}
+    assert stored["seed"] == {"tuning": config.pop("tuning_seeds"), "final": config.pop("seeds")}
+    assert stored["config"] == config
+    found = [(row["task"], row["variant"]) for row in stored["metrics"]["rows"]]
     assert found == [(task, variant) for task in ablation.TASKS for variant in ablation.VARIANTS]

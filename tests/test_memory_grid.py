@@ -1,11 +1,10 @@
 """The memory grid: its script runs, goes on after a kill, and its committed result is whole."""
 
-import json
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+from lstm_lib import results
 from lstm_lib.pytorch import memory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,12 +21,13 @@ def grid(monkeypatch):
 def test_quick_run_and_going_on_give_the_same(grid, tmp_path, capsys):
     log, result = tmp_path / "quick.jsonl", tmp_path / "memory_grid.json"
     grid.main(["--quick", "--work", str(tmp_path)])
-    report = json.loads(result.read_text())
-    assert [(row["task"], row["model"]) for row in report["rows"]] == [
+    report = results.load("memory_grid", tmp_path)
+    rows = report["metrics"]["rows"]
+    assert [(row["task"], row["model"]) for row in rows] == [
         (task, model) for task in memory.TASKS for model in memory.MODELS
     ]
-    assert all(len(row["updates"]) == 1 for row in report["rows"])
-    for row in report["rows"]:
+    assert all(len(row["updates"]) == 1 for row in rows)
+    for row in rows:
         # Two updates solve nothing, so a rate beyond each end is tried.
         assert list(row["tuning"]) == ["0.0003", "0.003", "0.01", "0.1"]
         assert str(row["lr"]) in row["tuning"]
@@ -36,7 +36,7 @@ def test_quick_run_and_going_on_give_the_same(grid, tmp_path, capsys):
     log.write_text("".join(lines[:-7]) + lines[-7][:20])
     result.unlink()
     grid.main(["--quick", "--work", str(tmp_path)])
-    assert json.loads(result.read_text()) == report
+    assert results.load("memory_grid", tmp_path) == report
     assert sorted(log.read_text().splitlines()) == sorted(line.rstrip("\n") for line in lines)
     assert "embedded Reber" in capsys.readouterr().out
 
@@ -61,9 +61,10 @@ def test_merit_puts_solutions_before_speed_before_score(grid):
 
 
 def test_committed_result_is_of_this_script(grid):
-    report = json.loads((files("lstm_lib.data") / "memory_grid.json").read_text())
-    assert report["settings"] == grid.SETTINGS | {"batch": memory.BATCH}
-    rows = {(row["task"], row["model"]): row for row in report["rows"]}
+    report, config = results.load("memory_grid"), grid.SETTINGS | {"batch": memory.BATCH}
+    assert report["seed"] == {"tuning": config.pop("tuning_seeds"), "final": config.pop("seeds")}
+    assert report["config"] == config
+    rows = {(row["task"], row["model"]): row for row in report["metrics"]["rows"]}
     assert set(rows) == {(task, model) for task in memory.TASKS for model in memory.MODELS}
     rates, budget = set(map(str, grid.SETTINGS["rates"])), grid.SETTINGS["budget"]
     for (task, _), row in rows.items():

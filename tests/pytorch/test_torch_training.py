@@ -56,6 +56,7 @@ def test_it_is_the_loop_that_one_would_write():
         scheduler.step()
         losses.append(loss.item())
     torch.manual_seed(3)
+    trainer.model.eval()  # as a model is left after it was measured
     history = trainer.fit(9, **QUIET)
     assert history is trainer.history and history.losses == losses and history.norms == norms
     assert max(norms) > 0.5 and equal(weights(trainer), weights(other))

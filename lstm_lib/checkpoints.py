@@ -89,6 +89,10 @@ class Checkpoints:
     -----
     A file is one safetensors file: the arrays, and JSON in its metadata with the rest and with
     the SHA-256 of the whole file (taken with zeros in the place of the hash).
+
+    The same bits also need the same number of threads and the same kernels. On a GPU, the dropout
+    between the layers of `torch.nn.LSTM` draws from a state of cuDNN that PyTorch does not show
+    (pytorch/pytorch#104697): there put `nn.Dropout` between layers of your own.
     """
 
     def __init__(self, folder, parts, *, keep=2, config=None):

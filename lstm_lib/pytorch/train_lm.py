@@ -15,7 +15,6 @@ every batch goes on where the one before stopped, with the states that it left.
 
 import argparse
 import hashlib
-import json
 import os
 import time
 from pathlib import Path
@@ -26,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lstm_lib.files import write_atomically
+from lstm_lib import results
 from lstm_lib.pytorch.distributed import DistributedTrainer, Workers, join
 from lstm_lib.pytorch.layers import LSTM
 from lstm_lib.pytorch.training import unwrapped
@@ -138,8 +137,9 @@ def make_trainer(settings, workers: Workers, text: Text) -> DistributedTrainer:
         If the text is too short, or there are fewer streams than processes.
     """
     amp = AMP[settings.amp]
-    # oneDNN has an LSTM in float16 for few CPUs: there the readable layer computes it.
-    readable = amp is torch.float16 and workers.device.type == "cpu"
+    # oneDNN's LSTM in half precision runs on few CPUs, and rounds the cell state at every step;
+    # the readable layer computes products in half precision and the cell state in float32.
+    readable = amp is not None and workers.device.type == "cpu"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         module = LanguageModel(text.vocab, settings.hidden, LSTM if readable else nn.LSTM)
@@ -215,7 +215,7 @@ def parser() -> argparse.ArgumentParser:
     add("--log-every", type=int, default=50, metavar="STEPS")
     add("--timeout", type=float, default=1800, help="seconds to wait for other processes")
     add("--device", choices=("cpu", "cuda"))
-    add("--out", type=Path, help="JSON file for the result")
+    add("--out", type=Path, help="file NAME.json for the result, see lstm_lib.results")
     return made
 
 
@@ -226,6 +226,8 @@ def main(arguments=None) -> None:
     for name, least in {"batch": 1, "window": 1, "hidden": 1, "steps": 1}.items():
         if getattr(settings, name) < least:
             made.error(f"--{name}: expected at least {least}, got {getattr(settings, name)}")
+    if settings.out is not None and settings.out.suffix != ".json":
+        made.error(f"--out: expected a name that ends in .json, got {settings.out}")
     with join(device=settings.device, timeout=settings.timeout) as workers:
         print(f"rank {workers.rank} of {workers.size}: process {os.getpid()}", flush=True)
         text = load_text(settings, workers)
@@ -244,17 +246,19 @@ def main(arguments=None) -> None:
         )
         if workers.first and settings.out is not None:
             weights = unwrapped(trainer.model).state_dict()
-            result = {
-                "config": config,
-                "processes": workers.size,
-                "device": workers.device.type,
-                "torch": torch.__version__,
-                "parameters": sum(w.numel() for w in weights.values()),
-                "losses": history.losses,
-                "seconds": time.perf_counter() - start,
-                "weights_sha256": _hash(*(w.cpu().numpy() for w in weights.values())),
-            }
-            write_atomically(settings.out, json.dumps(result).encode())
+            results.save(
+                settings.out.stem,
+                config=config | {"processes": workers.size, "device": workers.device.type},
+                seed=settings.seed,
+                metrics={
+                    "loss": history.losses[-1],
+                    "parameters": sum(w.numel() for w in weights.values()),
+                    "weights_sha256": _hash(*(w.cpu().numpy() for w in weights.values())),
+                },
+                curve={"loss": history.losses, "norm": history.norms},
+                seconds=time.perf_counter() - start,
+                folder=settings.out.parent,
+            )
 
 
 def _hash(*arrays):

@@ -1,6 +1,5 @@
 """The training script: one process or several, killed or not, from memory or from a file."""
 
-import json
 import os
 import re
 import signal
@@ -10,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from lstm_lib import results
 from lstm_lib.files import read_safetensors
 from lstm_lib.pytorch.distributed import (
     DistributedTrainer,
@@ -36,10 +36,13 @@ def settings(folder, read, *more):
 
 
 def result(folder):
-    found = json.loads((folder / "out.json").read_text())
-    name = f"step-{len(found['losses']):08d}.safetensors"
+    """Losses, hash and arrays of the weights, number of processes."""
+    found = results.load("out", folder)
+    name = f"step-{len(found['curve']['loss']):08d}.safetensors"
     arrays = read_safetensors(folder / "run" / name, "lstm_lib.checkpoint 2")[0]
-    return found, {k: v for k, v in arrays.items() if k.startswith("parts/model")}
+    weights = {k: v for k, v in arrays.items() if k.startswith("parts/model")}
+    about = {"losses": found["curve"]["loss"], "processes": found["config"]["processes"]}
+    return about | found["metrics"], weights
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +154,9 @@ def test_bad_settings_are_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--batch", "0"])
     assert "--batch: expected at least 1, got 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--out", "result.txt"])
+    assert "--out: expected a name that ends in .json" in capsys.readouterr().err
     (tmp_path / "one.txt").write_text("one line without an end")
     with pytest.raises(ValueError, match="data: expected a text of lines, got 0 newlines"):
         main(["--data", str(tmp_path / "one.txt"), "--device", "cpu"])

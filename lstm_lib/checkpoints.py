@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import safetensors_bytes, write_atomically
+from .files import safetensors_pieces, write_atomically
 from .train import History
 
 _FORMAT = "lstm_lib.checkpoint 2"
@@ -161,11 +161,11 @@ class Checkpoints:
             },
         }
         metadata = {"format": _FORMAT, "json": json.dumps(meta, allow_nan=False)}
-        data = bytearray(safetensors_bytes(arrays, metadata | {"sha256": _NO_HASH}))
-        start = data.index(_MARK) + len(_MARK)
-        data[start : start + 64] = hashlib.sha256(data).hexdigest().encode()
+        head, numbers = safetensors_pieces(arrays, metadata | {"sha256": _NO_HASH})
+        start = head.index(_MARK) + len(_MARK)
+        digest = _sha256(head, numbers)
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path(step), data)
+        write_atomically(self.path(step), head[:start], digest, head[start + 64 :], numbers)
         self.joined = True
         # Later ones were refused, or the run has gone back behind them.
         stale = [s for s in old if s > step]
@@ -420,6 +420,13 @@ def _to_numpy(tensor):
         return tensor.view({1: torch.uint8, 2: torch.int16}[tensor.element_size()]).numpy()
 
 
+def _sha256(*pieces):
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest().encode()
+
+
 def _read(path):
     """Return the JSON and the arrays of a file whose hash is right."""
     data = path.read_bytes()
@@ -437,9 +444,8 @@ def _read(path):
         what = "truncated" if len(data) < size else "longer than it was"
         raise DamagedCheckpoint(f"{path}: {what}: expected {size} bytes, got {len(data)}")
     start = data.find(_MARK) + len(_MARK)
-    blank = bytearray(data)
-    blank[start : start + 64] = _NO_HASH.encode()
-    if hashlib.sha256(blank).hexdigest().encode() != data[start : start + 64]:
+    rest = memoryview(data)[start + 64 :]
+    if _sha256(data[:start], _NO_HASH.encode(), rest) != data[start : start + 64]:
         raise DamagedCheckpoint(f"{path}: changed after it was written: its SHA-256 is not right")
     from safetensors.numpy import load
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 
-def write_atomically(path, data):
-    """Write bytes to `path` so that a reader sees the old file or the new one, whole.
+def write_atomically(path, *pieces):
+    """Write bytes, one piece after another, so that a reader sees the old file or the new, whole.
 
     The bytes go to another name in the same folder, are flushed to the disk, and then take
     the name, so a process that is killed leaves the old file or the new one, never half of one.
@@ -17,7 +17,8 @@ def write_atomically(path, data):
     part = path.with_name(f"{path.name}.part")
     try:
         with open(part, "wb") as file:
-            file.write(data)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -42,27 +43,27 @@ def write_safetensors(path, arrays, metadata):
     TypeError
         If an array does not hold numbers or booleans.
     """
-    write_atomically(path, safetensors_bytes(arrays, metadata))
+    write_atomically(path, *safetensors_pieces(arrays, metadata))
 
 
-def safetensors_bytes(arrays, metadata):
-    """The bytes that `write_safetensors` writes."""
+def safetensors_pieces(arrays, metadata):
+    """What `write_safetensors` writes: the head with names and metadata, and the numbers."""
     from safetensors.numpy import save
 
-    copies = {}
+    laid_out = {}
     for name, array in arrays.items():
         # safetensors writes the buffer as it lies in memory: transposes must be laid out first.
-        copies[name] = np.array(array, order="C")
-        if copies[name].dtype.kind not in "biuf":
+        laid_out[name] = np.asarray(array, order="C")
+        if laid_out[name].dtype.kind not in "biuf":
             raise TypeError(
-                f"arrays[{name!r}]: expected numbers or booleans, got dtype {copies[name].dtype}"
+                f"arrays[{name!r}]: expected numbers or booleans, got dtype {laid_out[name].dtype}"
             )
-    data = save(copies, metadata)
+    data = save(laid_out, metadata)
     # safetensors writes the metadata in random order: sort the header, pad it to 8 bytes.
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + data[end:]
+    return len(header).to_bytes(8, "little") + header, memoryview(data)[end:]
 
 
 def read_safetensors(path, format):

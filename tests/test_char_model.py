@@ -1,5 +1,6 @@
 """The character model, its 8-bit file, and the experiment that trains it."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -339,6 +340,33 @@ def test_an_interrupted_experiment_exports_nothing(experiment, monkeypatch, tmp_
     experiment.main(["--quick", "--work", str(tmp_path)])
     assert "--resume" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_finishes_the_update_and_resuming_gives_the_same_model(
+    experiment, monkeypatch, tmp_path, capsys
+):
+    one, two = tmp_path / "one", tmp_path / "two"
+    experiment.main(["--quick", "--work", str(one)])
+    clip, calls = experiment.clip_by_global_norm, 0
+
+    def stopped(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 13:
+            signal.raise_signal(signal.SIGINT)
+        return clip(*arguments)
+
+    monkeypatch.setattr(experiment, "clip_by_global_norm", stopped)
+    experiment.main(["--quick", "--work", str(two)])
+    assert "--resume" in capsys.readouterr().out
+    steps = [path.stem for path in sorted((two / "checkpoints").iterdir())]
+    assert steps == ["step-00000010", "step-00000013"]
+    with pytest.raises(FileExistsError, match="another run, the last of step 13"):
+        experiment.main(["--quick", "--work", str(two)])
+    experiment.main(["--quick", "--resume", "--work", str(two)])
+    name = "char_lstm.safetensors"
+    assert (one / name).read_bytes() == (two / name).read_bytes()
+    capsys.readouterr()
 
 
 def test_the_search_of_the_rates_runs_and_its_result_is_that_of_the_script(

@@ -27,6 +27,7 @@ from lstm_lib.pytorch.cells import (
     check_count,
     rnn_mode,
 )
+from lstm_lib.pytorch.fused import TapePool, can_fuse, fused_steps
 
 
 def run_steps(
@@ -150,7 +151,16 @@ class _PackedBatch:
 
 
 class _Layers(Recurrent):
-    """Stacked, one- or two-directional recurrent layers; the base of LSTM, GRU and RNN."""
+    """Stacked, one- or two-directional recurrent layers; the base of LSTM, GRU and RNN.
+
+    Attributes
+    ----------
+    hand_backward : bool
+        Whether the layers run fused, with the backward pass of `lstm_lib.scratch`, wherever
+        `can_fuse` allows it and gates are not asked for. False: always the loop under autograd.
+    """
+
+    hand_backward = True
 
     def __init__(
         self,
@@ -190,6 +200,7 @@ class _Layers(Recurrent):
         self.dropout = float(dropout)
         self.bidirectional = bidirectional
         self.proj_size = proj_size
+        self._pool = TapePool(len(self.suffixes()))
 
         rows = self.recurrence.blocks * hidden_size
         h_size = proj_size or hidden_size
@@ -287,13 +298,11 @@ class _Layers(Recurrent):
         for layer in range(self.num_layers):
             outputs = []
             for k in range(layer * directions, (layer + 1) * directions):
-                h, final, record = run_steps(
-                    self.recurrence,
-                    self.weights(suffixes[k]),
+                h, final, record = self._run(
+                    suffixes[k],
                     data,
                     batch.batch_sizes,
                     tuple(s[k] for s in state),
-                    reverse=suffixes[k].endswith("_reverse"),
                     return_gates=return_gates,
                 )
                 outputs.append(h)
@@ -307,6 +316,40 @@ class _Layers(Recurrent):
         state = tuple(batch.unsort(torch.stack(s)) for s in zip(*finals, strict=True))
         result = (batch.output(data), self._as_hx(state))
         return (*result, gates) if return_gates else result
+
+    def _run(
+        self,
+        suffix: str,
+        data: Tensor,
+        batch_sizes: Sequence[int],
+        state: State,
+        *,
+        return_gates: bool,
+    ) -> tuple[Tensor, State, Any]:
+        """Run one layer and direction: fused where that can be, else by the loop over the cell."""
+        weights, reverse = self.weights(suffix), suffix.endswith("_reverse")
+        tensors = (data, *state, *(w for w in weights if w is not None))
+        if self.hand_backward and not return_gates and can_fuse(self.mode, weights, tensors):
+            h, after = fused_steps(
+                self.recurrence,
+                self.mode,
+                weights,
+                data,
+                batch_sizes,
+                state,
+                reverse=reverse,
+                pool=self._pool,
+            )
+            return h, after, None
+        return run_steps(
+            self.recurrence,
+            weights,
+            data,
+            batch_sizes,
+            state,
+            reverse=reverse,
+            return_gates=return_gates,
+        )
 
     def _initial_state(self, hx: Any, batch: _PackedBatch | _PaddedBatch) -> State:
         """Return the state before the first step, each (L*N, B, size), in the batch's order."""

@@ -121,6 +121,8 @@ class VariantLSTM(LSTM):
             zeros = torch.zeros((len(self.blocks) - 1) * hidden_size, device=device, dtype=dtype)
             self.peephole_l0 = nn.Parameter(zeros)
 
+    hand_backward = False
+
     @property
     def recurrence(self) -> Recurrence:
         """The step function of this variant and what goes with it."""

@@ -62,12 +62,10 @@ class Tape:
     biases: dict[str, str] = {"x": "b"}
     """The bias that goes with what a block reads."""
 
-    def __init__(self, cell, T, B):
-        self.shape = T, B
-        self.sizes = cell.input_size, cell.hidden_size
+    def __init__(self, T, B, D, H, dtype):
+        self.shape, self.sizes = (T, B), (D, H)
         self.chunk = min(T, max(1, COLUMNS // B))
-        D, H = self.sizes
-        self.inputs = np.zeros((T + 1, H + D + 1, B), cell.dtype)
+        self.inputs = np.zeros((T + 1, H + D + 1, B), dtype)
         self.inputs[:, -1] = 1
 
     # Views are not copied with their arrays: a copy makes its own.
@@ -150,11 +148,11 @@ class Tape:
         """Return views (T + 1, H, B) of h, and c if there is one: entry t is before step t."""
         return [self.inputs[:, : self.sizes[1]]]
 
-    def forward(self, W):
+    def steps(self, W):
         """Make all steps, with the W of `weights`."""
         raise NotImplementedError
 
-    def backward(self, start, stop, dhs, carry, W_h):
+    def steps_back(self, start, stop, dhs, carry, W_h):
         """Go back from step `stop - 1` to `start`.
 
         Parameters
@@ -173,6 +171,71 @@ class Tape:
             Valid until the next call.
         """
         raise NotImplementedError
+
+    def forward(self, params, x, state, lengths=None):
+        """Run over a batch.
+
+        Parameters
+        ----------
+        params : dict of arrays, those of the cell
+        x : array (T, B, D)
+        state : tuple of arrays (B, H), in the order of `states`
+        lengths : integer array (B,), values in 1 .. T, or None for T
+
+        Returns
+        -------
+        hs : array (T, B, H), zero at padded steps
+        state : tuple of arrays (B, H), after each sequence's last real step
+        """
+        T, B = self.shape
+        mask = None if lengths is None else length_mask(lengths, T)
+        self.load(x, state, mask)
+        self.steps(self.weights(params))
+        states = self.states()
+        hs = states[0][1:].transpose(0, 2, 1).copy()
+        if mask is None:
+            return hs, tuple(s[T].T.copy() for s in states)
+        hs[~mask] = 0
+        return hs, tuple(s[lengths, :, np.arange(B)] for s in states)
+
+    def backward(self, params, dhs, dstate, lengths=None):
+        """Back-propagate through the last `forward`, as often as wanted.
+
+        Parameters
+        ----------
+        params : dict of arrays, as for `forward`
+        dhs : array (T, B, H), gradient of the loss with respect to hs
+        dstate : tuple of arrays (B, H), with respect to the returned state
+        lengths : as for `forward`
+
+        Returns
+        -------
+        dx : array (T, B, D), zero at padded steps
+        dstate0 : tuple of arrays (B, H)
+        grads : dict of arrays, with the keys and shapes of `params`
+        """
+        (T, B), (D, H) = self.shape, self.sizes
+        mask = None if lengths is None else length_mask(lengths, T)
+        ends = np.full(B, T) if lengths is None else lengths
+        W_h, W_x = (self.back_weights(params, part) for part in "hx")
+        dx = np.empty((T, B, D), self.inputs.dtype)
+        dx[ends.max() :] = 0
+        dW = np.zeros((W_h.shape[1], H + D + 1), self.inputs.dtype)
+        carry = [np.zeros((H, B), self.inputs.dtype) for _ in dstate]
+        for start, stop in _chunks(ends, self.chunk):
+            # Where a sequence ends, the gradient of its final state comes in.
+            ended = ends == stop
+            for a, d in zip(carry, dstate, strict=True):
+                a[:, ended] += d[ended].T
+            d = np.array(dhs[start:stop].transpose(0, 2, 1), order="C")
+            if mask is not None:
+                np.copyto(d, 0, where=~mask[start:stop, None])
+            dz = self.steps_back(start, stop, d, carry, W_h)
+            columns = dz.transpose(1, 0, 2).reshape(len(dW), -1)  # (G H, steps * B)
+            inputs = self.inputs[start:stop].transpose(0, 2, 1).reshape(-1, H + D + 1)
+            dW += columns @ inputs
+            dx[start:stop] = (columns.T @ W_x.T).reshape(-1, B, D)
+        return dx, tuple(a.T.copy() for a in carry), self.gradients(dW, params)
 
     def caches(self):
         """Return the cell's caches, copies (B, ...) that no later run changes."""
@@ -198,8 +261,8 @@ class RNNTape(Tape):
     cache_type = RNNCache
     blocks = (Block(0),)
 
-    def __init__(self, cell, T, B):
-        super().__init__(cell, T, B)
+    def __init__(self, T, B, D, H, dtype):
+        super().__init__(T, B, D, H, dtype)
         self.factors = self.empty(self.chunk, 1)
         self.make_views()
 
@@ -208,12 +271,12 @@ class RNNTape(Tape):
         self.views = list(zip(self.inputs, self.inputs[1:, :H], strict=False))
         self.back_views = list(self.factors)
 
-    def forward(self, W):
+    def steps(self, W):
         for inputs, h in self.views:
             np.dot(W, inputs, h)  # (rnn-z)
             np.tanh(h, h)  # (rnn-h)
 
-    def backward(self, start, stop, dhs, carry, W_h):
+    def steps_back(self, start, stop, dhs, carry, W_h):
         (dh,) = carry
         dz = self.factors[: stop - start]
         h = self.inputs[start + 1 : stop + 1, : self.sizes[1]]
@@ -236,8 +299,8 @@ class LSTMTape(Tape):
     cache_type = LSTMCache
     blocks = (Block(3, scale=0.5), Block(0, scale=0.5), Block(1, scale=0.5), Block(2))
 
-    def __init__(self, cell, T, B):
-        super().__init__(cell, T, B)
+    def __init__(self, T, B, D, H, dtype):
+        super().__init__(T, B, D, H, dtype)
         self.gates = self.empty(T + 1, 5)  # o, i, f, g, and c of the step before
         self.factors = self.empty(self.chunk, 6)  # of dc through h, do, di, df, dg, and dc_prev
         self.pair = self.empty(1, 2)[0]
@@ -268,7 +331,7 @@ class LSTMTape(Tape):
     def states(self):
         return [*super().states(), *self.rows(self.gates, 4)]
 
-    def forward(self, W):
+    def steps(self, W):
         dot, tanh, multiply, add = np.dot, np.tanh, np.multiply, np.add
         half = np.array(0.5, W.dtype)
         pair, tanh_c = self.pair, self.tanh_c
@@ -283,7 +346,7 @@ class LSTMTape(Tape):
             tanh(c, tanh_c)
             multiply(o, tanh_c, h)  # (lstm-h)
 
-    def backward(self, start, stop, dhs, carry, W_h):
+    def steps_back(self, start, stop, dhs, carry, W_h):
         multiply, subtract, add, dot = np.multiply, np.subtract, np.add, np.dot
         z, q = self.gates[start:stop], self.factors[: stop - start]
         o, i, f, g, c_prev = self.rows(z, *range(5))
@@ -333,8 +396,8 @@ class GRUTape(Tape):
     blocks = (Block(0, scale=0.5), Block(1, scale=0.5), Block(2, reads="h"), Block(2, reads="x"))
     biases = {"h": "b_h", "x": "b_x"}
 
-    def __init__(self, cell, T, B):
-        super().__init__(cell, T, B)
+    def __init__(self, T, B, D, H, dtype):
+        super().__init__(T, B, D, H, dtype)
         self.gates = self.empty(T, 4)
         self.factors = self.empty(self.chunk, 5)  # of dr, dz, dm, dn, and dh_prev past the gates
         self.work = self.empty(1, 1)[0]
@@ -351,7 +414,7 @@ class GRUTape(Tape):
         q = self.factors.reshape(-1, 5, H, B)
         self.back_views = list(zip(q, q[:, 4], self.factors[:, : 4 * H], strict=True))
 
-    def forward(self, W):
+    def steps(self, W):
         dot, tanh, multiply, add, subtract = np.dot, np.tanh, np.multiply, np.add, np.subtract
         half, work = np.array(0.5, W.dtype), self.work
         for inputs, blocks, gates, r, z, m, n, h_prev, h in self.views:
@@ -366,7 +429,7 @@ class GRUTape(Tape):
             multiply(z, work, work)
             add(n, work, h)  # (gru-h)
 
-    def backward(self, start, stop, dhs, carry, W_h):
+    def steps_back(self, start, stop, dhs, carry, W_h):
         multiply, subtract, add, dot = np.multiply, np.subtract, np.add, np.dot
         blocks, q = self.gates[start:stop], self.factors[: stop - start]
         r, z, m, n = self.rows(blocks, *range(4))
@@ -439,61 +502,30 @@ class Fused(Recurrent):
             return super().forward(x, state, lengths)
         x = check_input(x, self)
         T, B, _ = x.shape
-        mask = None
         if lengths is not None:
             lengths = check_lengths(lengths, T, B).copy()
-            mask = length_mask(lengths, T)
         state = as_tuple(self.check_state(state, B))
         self._run = self._caches = None  # what an interrupted run leaves is of no use
         if self._tape is None or self._tape.shape != (T, B):
             self._tape = None  # the old arrays go before the new ones come
-            self._tape = self._tape_type(self.cell, T, B)
-        tape = self._tape
-        tape.load(x, state, mask)
-        tape.forward(tape.weights(self.params))
-        states = tape.states()
-        hs = states[0][1:].transpose(0, 2, 1).copy()
-        if mask is None:
-            final = tuple(s[T].T.copy() for s in states)
-        else:
-            hs[~mask] = 0
-            final = tuple(s[lengths, :, np.arange(B)] for s in states)
-        self._run = lengths, mask
+            self._tape = self._tape_type(T, B, self.input_size, self.hidden_size, self.dtype)
+        hs, final = self._tape.forward(self.params, x, state, lengths)
+        self._run = (lengths,)
         return hs, as_state(final)
 
     def backward(self, dhs, dstate=None):
         """As `Recurrent.backward`."""
         if self._tape_type is None:
             return super().backward(dhs, dstate)
-        lengths, mask = self._last_run()
-        tape = self._tape
-        (T, B), (D, H) = tape.shape, tape.sizes
+        (lengths,) = self._last_run()
+        T, B = self._tape.shape
         if dhs is None:
-            dhs = np.broadcast_to(np.zeros((), self.dtype), (T, B, H))
+            dhs = np.broadcast_to(np.zeros((), self.dtype), (T, B, self.hidden_size))
         dhs = check_float(dhs, self.dtype, "dhs")
-        check_shape(dhs, (T, B, H), "dhs")
+        check_shape(dhs, (T, B, self.hidden_size), "dhs")
         dstate = as_tuple(self.check_state(dstate, B, "dstate"))
-        W_h, W_x = (tape.back_weights(self.params, part) for part in "hx")
-        dx = np.empty((T, B, D), self.dtype)
-        dW = np.zeros((W_h.shape[1], H + D + 1), self.dtype)
-        carry = [np.zeros((H, B), self.dtype) for _ in dstate]
-        ends = np.full(B, T) if lengths is None else lengths
-        dx[ends.max() :] = 0
-        for start, stop in _chunks(ends, tape.chunk):
-            # Where a sequence ends, the gradient of its final state comes in.
-            ended = ends == stop
-            for a, d in zip(carry, dstate, strict=True):
-                a[:, ended] += d[ended].T
-            d = np.array(dhs[start:stop].transpose(0, 2, 1), order="C")
-            if mask is not None:
-                np.copyto(d, 0, where=~mask[start:stop, None])
-            dz = tape.backward(start, stop, d, carry, W_h)
-            columns = dz.transpose(1, 0, 2).reshape(len(dW), -1)  # (G H, steps * B)
-            inputs = tape.inputs[start:stop].transpose(0, 2, 1).reshape(-1, H + D + 1)
-            dW += columns @ inputs
-            dx[start:stop] = (columns.T @ W_x.T).reshape(-1, B, D)
-        self.cell.grads = tape.gradients(dW, self.params)
-        return dx, as_state(tuple(a.T.copy() for a in carry))
+        dx, dstate0, self.cell.grads = self._tape.backward(self.params, dhs, dstate, lengths)
+        return dx, as_state(dstate0)
 
 
 def _chunks(ends, size):

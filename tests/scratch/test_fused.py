@@ -160,7 +160,7 @@ def test_an_interrupted_forward_leaves_nothing_to_go_back_on(kind, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(tape, "forward", interrupted)
+        patch.setattr(tape, "steps", interrupted)
         case.forward()
     with pytest.raises(RuntimeError, match="call forward first"):
         case.layer.backward(case.dhs)

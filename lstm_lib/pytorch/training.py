@@ -80,7 +80,7 @@ class Trainer:
     def step(self, batch):
         """One update: return the loss before it and the gradient's norm before clipping."""
         self.model.train()
-        loss = self.gradients(to_device(batch, next(self.model.parameters()).device))
+        loss = self.gradients(to_device(batch, self._device()))
         return loss, self.update(loss)
 
     def fit(
@@ -143,6 +143,9 @@ class Trainer:
             saved = Checkpoints(checkpoint, self.parts, keep=keep, config=config)
             if resume:
                 self.history = saved.load(fallback=fallback) or self.history
+                for part in self.parts.values():
+                    if isinstance(part, Carry):  # its tensors come back on the CPU
+                        part.value = to_device(part.value, self._device())
             elif write:
                 saved.joined = self._folder == saved.folder  # of an earlier call
                 saved.require_own()
@@ -173,6 +176,9 @@ class Trainer:
         if restore_best and not self.history.interrupted and self._best.value is not None:
             unwrapped(self.model).load_state_dict(self._best.value)
         return self.history
+
+    def _device(self):
+        return next(self.model.parameters()).device
 
     def validate(self, measure):
         """Return ``measure(model)`` in eval mode, without gradients; the mode is put back."""

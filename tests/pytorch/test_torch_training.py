@@ -196,6 +196,17 @@ def test_a_used_folder_is_refused_unless_it_is_resumed_from(tmp_path):
     assert len(reader.history.losses) == 5 and sorted(os.listdir(tmp_path)) == names
 
 
+@pytest.mark.filterwarnings("ignore:for .*copying from a non-meta parameter")
+def test_what_is_carried_comes_back_on_the_device_of_the_model(tmp_path):
+    carry = {"carry": Carry((torch.ones(2), 3))}
+    make(parts=carry).fit(2, checkpoint=tmp_path, **QUIET)
+    trainer = make(parts=carry)
+    trainer.model.to("meta")
+    trainer.fit(2, checkpoint=tmp_path, resume=True, **QUIET)
+    tensor, number = carry["carry"].value
+    assert tensor.is_meta and number == 3
+
+
 def test_resume_in_an_empty_folder_starts(tmp_path):
     assert len(make().fit(2, checkpoint=tmp_path / "new", resume=True, **QUIET).losses) == 2
 

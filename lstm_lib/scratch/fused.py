@@ -59,6 +59,8 @@ class Tape:
 
     cache_type: type
     blocks: tuple[Block, ...] = ()
+    factors = 0
+    """Blocks of H rows that `steps_back` works with, beside what `forward` kept."""
     biases: dict[str, str] = {"x": "b"}
     """The bias that goes with what a block reads."""
 
@@ -70,14 +72,14 @@ class Tape:
 
     # Views are not copied with their arrays: a copy makes its own.
     def __getstate__(self):
-        return {name: a for name, a in self.__dict__.items() if not name.endswith("views")}
+        return {name: a for name, a in self.__dict__.items() if name != "views"}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
         self.make_views()
 
     def make_views(self):
-        """Cut the arrays into the views of every step, `views` and `back_views`."""
+        """Cut the arrays into the views of every step, `views`."""
         raise NotImplementedError
 
     def empty(self, steps, rows):
@@ -152,11 +154,13 @@ class Tape:
         """Make all steps, with the W of `weights`."""
         raise NotImplementedError
 
-    def steps_back(self, start, stop, dhs, carry, W_h):
+    def steps_back(self, start, stop, q, dhs, carry, W_h):
         """Go back from step `stop - 1` to `start`.
 
         Parameters
         ----------
+        q : array (stop - start, factors * H, B), overwritten
+            Room for the factors of each step.
         dhs : array (stop - start, H, B), overwritten
             Gradient of the loss with respect to h of each step, from outside.
         carry : list of arrays (H, B), in the order of `states`
@@ -167,8 +171,7 @@ class Tape:
 
         Returns
         -------
-        dz : array (stop - start, G H, B)
-            Valid until the next call.
+        dz : array (stop - start, G H, B), a view of `q`
         """
         raise NotImplementedError
 
@@ -222,6 +225,7 @@ class Tape:
         dx[ends.max() :] = 0
         dW = np.zeros((W_h.shape[1], H + D + 1), self.inputs.dtype)
         carry = [np.zeros((H, B), self.inputs.dtype) for _ in dstate]
+        q = self.empty(self.chunk, self.factors)
         for start, stop in _chunks(ends, self.chunk):
             # Where a sequence ends, the gradient of its final state comes in.
             ended = ends == stop
@@ -230,7 +234,7 @@ class Tape:
             d = np.array(dhs[start:stop].transpose(0, 2, 1), order="C")
             if mask is not None:
                 np.copyto(d, 0, where=~mask[start:stop, None])
-            dz = self.steps_back(start, stop, d, carry, W_h)
+            dz = self.steps_back(start, stop, q[: stop - start], d, carry, W_h)
             columns = dz.transpose(1, 0, 2).reshape(len(dW), -1)  # (G H, steps * B)
             inputs = self.inputs[start:stop].transpose(0, 2, 1).reshape(-1, H + D + 1)
             dW += columns @ inputs
@@ -260,34 +264,31 @@ class RNNTape(Tape):
 
     cache_type = RNNCache
     blocks = (Block(0),)
+    factors = 1
 
     def __init__(self, T, B, D, H, dtype):
         super().__init__(T, B, D, H, dtype)
-        self.factors = self.empty(self.chunk, 1)
         self.make_views()
 
     def make_views(self):
         H = self.sizes[1]
         self.views = list(zip(self.inputs, self.inputs[1:, :H], strict=False))
-        self.back_views = list(self.factors)
 
     def steps(self, W):
         for inputs, h in self.views:
             np.dot(W, inputs, h)  # (rnn-z)
             np.tanh(h, h)  # (rnn-h)
 
-    def steps_back(self, start, stop, dhs, carry, W_h):
+    def steps_back(self, start, stop, q, dhs, carry, W_h):
         (dh,) = carry
-        dz = self.factors[: stop - start]
         h = self.inputs[start + 1 : stop + 1, : self.sizes[1]]
-        np.multiply(h, h, dz)
-        np.subtract(1, dz, dz)
-        views = self.back_views[: stop - start]
-        for dh_outside, dz_t in zip(dhs[::-1], views[::-1], strict=True):
+        np.multiply(h, h, q)
+        np.subtract(1, q, q)
+        for dh_outside, dz in zip(dhs[::-1], q[::-1], strict=True):
             np.add(dh, dh_outside, dh)  # (bptt-dh)
-            np.multiply(dz_t, dh, dz_t)  # (rnn-dz)
-            np.dot(W_h, dz_t, dh)  # (rnn-dh-prev)
-        return dz
+            np.multiply(dz, dh, dz)  # (rnn-dz)
+            np.dot(W_h, dz, dh)  # (rnn-dh-prev)
+        return q
 
 
 class LSTMTape(Tape):
@@ -298,17 +299,17 @@ class LSTMTape(Tape):
 
     cache_type = LSTMCache
     blocks = (Block(3, scale=0.5), Block(0, scale=0.5), Block(1, scale=0.5), Block(2))
+    factors = 6  # of dc through h, do, di, df, dg, and dc_prev
 
     def __init__(self, T, B, D, H, dtype):
         super().__init__(T, B, D, H, dtype)
         self.gates = self.empty(T + 1, 5)  # o, i, f, g, and c of the step before
-        self.factors = self.empty(self.chunk, 6)  # of dc through h, do, di, df, dg, and dc_prev
         self.pair = self.empty(1, 2)[0]
         self.tanh_c = self.empty(1, 1)[0]
         self.make_views()
 
     def make_views(self):
-        (T, B), H = self.shape, self.sizes[1]
+        T, H = self.shape[0], self.sizes[1]
         z, inputs = self.gates, self.inputs
         self.views = list(
             zip(
@@ -322,10 +323,6 @@ class LSTMTape(Tape):
                 inputs[1:, :H],  # the new h
                 strict=True,
             )
-        )
-        q = self.factors.reshape(-1, 6, H, B)
-        self.back_views = list(
-            zip(q[:, :2], q[:, 0], q[:, 2:], q[:, 5], self.factors[:, H : 5 * H], strict=True)
         )
 
     def states(self):
@@ -346,9 +343,9 @@ class LSTMTape(Tape):
             tanh(c, tanh_c)
             multiply(o, tanh_c, h)  # (lstm-h)
 
-    def steps_back(self, start, stop, dhs, carry, W_h):
+    def steps_back(self, start, stop, q, dhs, carry, W_h):
         multiply, subtract, add, dot = np.multiply, np.subtract, np.add, np.dot
-        z, q = self.gates[start:stop], self.factors[: stop - start]
+        z = self.gates[start:stop]
         o, i, f, g, c_prev = self.rows(z, *range(5))
         through_h, d_o, d_i, d_f, d_g, d_c_prev = self.rows(q, *range(6))
         H = self.sizes[1]
@@ -368,17 +365,19 @@ class LSTMTape(Tape):
         multiply(through_h, o, through_h)
 
         dh, dc = carry
-        views = self.back_views[: stop - start]
-        for dh_outside, view in zip(dhs[::-1], views[::-1], strict=True):
-            by_dh, dc_from_h, by_dc, dc_prev, dz = view
+        # dh multiplies the first two blocks, dc the other four.
+        six, dz = q.reshape(stop - start, 6, H, -1), q[:, H : 5 * H]
+        views = six[:, :2], through_h, six[:, 2:], d_c_prev, dz
+        backwards = (view[::-1] for view in (dhs, *views))
+        for dh_outside, by_dh, dc_from_h, by_dc, dc_prev, dz_t in zip(*backwards, strict=True):
             add(dh, dh_outside, dh)  # (bptt-dh)
             multiply(by_dh, dh, by_dh)
             add(dc, dc_from_h, dc)  # (lstm-dc)
             multiply(by_dc, dc, by_dc)  # (lstm-dc-prev) and the blocks of dz
             dc = dc_prev
-            dot(W_h, dz, dh)  # (lstm-dh-prev)
+            dot(W_h, dz_t, dh)  # (lstm-dh-prev)
         carry[1][...] = dc
-        return q[:, H : 5 * H]
+        return dz
 
     def parts(self):
         parts = dict(zip("oifg", self.rows(self.gates[:-1], *range(4)), strict=True))
@@ -395,24 +394,22 @@ class GRUTape(Tape):
     cache_type = GRUCache
     blocks = (Block(0, scale=0.5), Block(1, scale=0.5), Block(2, reads="h"), Block(2, reads="x"))
     biases = {"h": "b_h", "x": "b_x"}
+    factors = 5  # of dr, dz, dm, dn, and dh_prev past the gates
 
     def __init__(self, T, B, D, H, dtype):
         super().__init__(T, B, D, H, dtype)
         self.gates = self.empty(T, 4)
-        self.factors = self.empty(self.chunk, 5)  # of dr, dz, dm, dn, and dh_prev past the gates
         self.work = self.empty(1, 1)[0]
         self.make_views()
 
     def make_views(self):
-        (T, B), H = self.shape, self.sizes[1]
+        T, H = self.shape[0], self.sizes[1]
         r, z, m, n = self.rows(self.gates, *range(4))
         h = self.inputs[:, :H]
         gates = self.gates[:, : 2 * H]
         self.views = list(
             zip(self.inputs[:T], self.gates, gates, r, z, m, n, h[:T], h[1:], strict=True)
         )
-        q = self.factors.reshape(-1, 5, H, B)
-        self.back_views = list(zip(q, q[:, 4], self.factors[:, : 4 * H], strict=True))
 
     def steps(self, W):
         dot, tanh, multiply, add, subtract = np.dot, np.tanh, np.multiply, np.add, np.subtract
@@ -429,9 +426,9 @@ class GRUTape(Tape):
             multiply(z, work, work)
             add(n, work, h)  # (gru-h)
 
-    def steps_back(self, start, stop, dhs, carry, W_h):
+    def steps_back(self, start, stop, q, dhs, carry, W_h):
         multiply, subtract, add, dot = np.multiply, np.subtract, np.add, np.dot
-        blocks, q = self.gates[start:stop], self.factors[: stop - start]
+        blocks = self.gates[start:stop]
         r, z, m, n = self.rows(blocks, *range(4))
         d_r, d_z, d_m, d_n, past = self.rows(q, *range(5))
         H = self.sizes[1]
@@ -451,13 +448,15 @@ class GRUTape(Tape):
         past[...] = z
 
         (dh,) = carry
-        views = self.back_views[: stop - start]
-        for dh_outside, (all_five, dh_past, dz) in zip(dhs[::-1], views[::-1], strict=True):
+        dz = q[:, : 4 * H]
+        five = q.reshape(stop - start, 5, H, -1)
+        backwards = (view[::-1] for view in (dhs, five, past, dz))
+        for dh_outside, all_five, dh_past, dz_t in zip(*backwards, strict=True):
             add(dh, dh_outside, dh)  # (bptt-dh)
             multiply(all_five, dh, all_five)  # (gru-dh-prev) and the blocks of dz
-            dot(W_h, dz, dh)  # (gru-dh-prev-n), (gru-dh-prev-rz)
+            dot(W_h, dz_t, dh)  # (gru-dh-prev-n), (gru-dh-prev-rz)
             add(dh, dh_past, dh)
-        return q[:, : 4 * H]
+        return dz
 
     def parts(self):
         return dict(zip("rzmn", self.rows(self.gates, *range(4)), strict=True))

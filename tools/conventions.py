@@ -3,11 +3,12 @@
 `python -m tools.conventions` rewrites the page.
 """
 
-import re
 from itertools import groupby
 from pathlib import Path
 
 from lstm_lib.interop import LAYOUTS
+from tools import tables
+from tools.tables import table
 
 PAGE = Path(__file__).resolve().parent.parent / "chapters" / "back" / "conventions.md"
 TITLES = {
@@ -42,11 +43,6 @@ def _count(layout):
     return f"${len(layout.gates)}H(D + H + {layout.n_biases})$"
 
 
-def _table(header, rows):
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
 def _of(cell):
     return [layout for layout in LAYOUTS if layout.cell == cell]
 
@@ -61,12 +57,12 @@ def _title(layout):
 def gates_table(cell):
     """Layout and gate order, in the layout's own names (both resets share them)."""
     rows = {TITLES[layout.name]: ", ".join(layout.names) for layout in _of(cell)}
-    return _table(["layout", "gates, in stored order"], rows.items())
+    return table(["layout", "gates, in stored order"], rows.items())
 
 
 def arrays_table(cell):
     """Layout, and its arrays with their shapes: weights, then biases."""
-    return _table(
+    return table(
         ["layout", "weights, biases"],
         [[_title(lay), f"{_arrays(lay.weights)}, {_arrays(lay.biases)}"] for lay in _of(cell)],
     )
@@ -74,7 +70,7 @@ def arrays_table(cell):
 
 def data_table():
     """Layout, shape of a batch of sequences, side of the weights."""
-    return _table(
+    return table(
         ["layout", "sequences", "product"],
         [
             [TITLES[lay.name], lay.data.replace(" ", "\N{NBSP}"), _product(lay)]
@@ -89,7 +85,7 @@ def reset_table():
     for layout in _of("gru"):
         keeps = "1 − u" if layout.negated else "z"
         rows.setdefault((TITLES[layout.name], keeps), []).append(layout.reset)
-    return _table(
+    return table(
         ["layout", "reset", "keeps"],
         [[title, " or ".join(resets), keeps] for (title, keeps), resets in rows.items()],
     )
@@ -100,7 +96,7 @@ def counts_table():
     rows = {}
     for layout in LAYOUTS:
         rows.setdefault((layout.cell.upper(), _count(layout)), []).append(_title(layout))
-    return _table(
+    return table(
         ["cell", "parameters", "layouts"],
         [[cell, count, "; ".join(titles)] for (cell, count), titles in rows.items()],
     )
@@ -118,24 +114,8 @@ TABLES = {
 
 
 def render(page):
-    """Return the text of the page with every table written anew.
-
-    A table stands between the comment lines ``% table NAME`` and ``% end``.
-
-    Raises
-    ------
-    ValueError
-        If the page does not hold each table once.
-    """
-    found = re.findall(r"^% table (.*)$", page, re.M)
-    if sorted(found) != sorted(TABLES):
-        raise ValueError(f"page: expected the tables {sorted(TABLES)}, found {sorted(found)}")
-    return re.sub(
-        r"^% table (.*)\n(?:(?!% ).*\n)*% end$",
-        lambda match: f"% table {match[1]}\n\n{TABLES[match[1]]()}\n\n% end",
-        page,
-        flags=re.M,
-    )
+    """Return the text of the page with every table written anew: see `tools.tables.render`."""
+    return tables.render(page, TABLES)
 
 
 if __name__ == "__main__":

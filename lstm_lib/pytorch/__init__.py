@@ -2,8 +2,9 @@
 
 `LSTM`, `GRU`, `RNN` and `LSTMCell`, `GRUCell`, `RNNCell` are drop-in replacements for the classes
 of the same name in `torch.nn`: same constructor, same parameters, same results. They are written
-as Python loops that can be read and changed, so they are slower than `torch.nn`, and they can
-return every gate of every step. `VariantLSTM` is an LSTM with parts taken out or added.
+as Python loops that can be read and changed, and can return every gate of every step. On a CPU the
+layers run fused, with the hand-derived backward pass of `lstm_lib.scratch`, wherever that is
+possible. `VariantLSTM` is an LSTM with parts taken out or added.
 """
 
 try:

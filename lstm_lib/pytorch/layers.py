@@ -2,7 +2,7 @@
 
 One driver, `_Layers`, does what the three have in common: layers, directions, dropout, and the
 three forms of input. Each class adds its constructor. The equations are those of
-`lstm_lib.pytorch.cells`.
+`lstm_lib.pytorch.cells`, by the loop `run_steps` or fused by `lstm_lib.pytorch.fused`.
 
 Shapes: T time steps, B batch size, D input size, H hidden size, P size of h (H, or `proj_size`),
 L layers, N directions (1 or 2).
@@ -381,8 +381,11 @@ class LSTM(_Layers):
     """Long short-term memory over a sequence; the equations are in `lstm_step`.
 
     A drop-in for `torch.nn.LSTM`: constructor, parameters, input, results, gradients and the
-    default initialisation under a seed are the same. It is a Python loop over time, so it is
-    slower. Not supported: TorchScript and autocast.
+    default initialisation under a seed are the same. On a CPU it runs fused, one node of the graph
+    for each layer and direction, with the hand-derived backward pass of `lstm_lib.scratch`.
+    Elsewhere, and if `hand_backward` is set to False, it is a Python loop over time under autograd,
+    which is slower.
+    Not supported: TorchScript and autocast.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """A cell applied along a sequence, fast: the numbers of `recurrent.py`, up to rounding.
 
 The equations are those of the cells, in another order of work; the label at the end of a line
-names the equation. What makes the difference, measured one by one in chapter 4.1:
+names the equation. What makes the difference:
 
 - Arrays lie feature first, (rows, B). The gates are then blocks of rows, each contiguous, and the
   product of a step is in the form that BLAS does fastest.

@@ -1,11 +1,11 @@
 """The stages of `lstm_lib.scratch.stages`, timed, and the facts about the BLAS that explain them.
 
-    python benchmarks/numpy_ladder.py            # about six minutes
+    python benchmarks/numpy_ladder.py            # about eight minutes
     python benchmarks/numpy_ladder.py --quick    # seconds: to see that it works; stores nothing
 
-- **stages**: a forward and a backward pass of every stage, of the readable layer and of
-  `torch.nn.LSTM`, float32, one thread, at the sizes (T, B, D, H) below. All take turns, so that
-  other work on the machine falls on all of them; of all turns the fastest counts.
+- **stages**: a forward and a backward pass of every stage, of one beside them, of the readable
+  layer and of `torch.nn.LSTM`, float32, one thread, at the sizes (T, B, D, H) below. All take
+  turns, so that other work on the machine falls on all of them; of all turns the fastest counts.
 - **profile**: where the time of the readable layer goes. Its calls of NumPy are recorded once. Then
   its products, and its elementwise functions, are run again from the record with nothing around
   them and into arrays that lie ready. The same functions on one entry give what a call costs by
@@ -13,8 +13,10 @@
 - **products**: billions of floating-point operations a second of the product of a step, in both
   layouts, by the number of sequences, and of one large product; bytes a second of a large sum of
   two arrays.
-- **kernels**: the same for the kernels that OpenBLAS can be told to use, in processes of their own,
-  and for two threads.
+- **kernels**: the same for the kernels that OpenBLAS can be told to use, in processes of their own.
+- **threads**, **crowd**: the same with one and two threads; and for two processes at once, each of
+  which has one or two. There the median counts, since the fastest turn is one in which the other
+  process happened to rest.
 
 NumPy's own choice of kernels is measured first, whatever OPENBLAS_CORETYPE says.
 """
@@ -26,6 +28,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -34,7 +37,7 @@ from tqdm.auto import tqdm
 
 from lstm_lib import results
 from lstm_lib.scratch import LSTMCell, Recurrent
-from lstm_lib.scratch.stages import STAGES, recorded_calls
+from lstm_lib.scratch.stages import STAGES, HoistedAgain, recorded_calls
 
 SIZES = [
     (35, 20, 200, 200),
@@ -95,7 +98,8 @@ def measure_stages(size, seconds):
     """Milliseconds of every stage at one size: fastest turn, and the median over it."""
     T, B, D, H = size
     cell = LSTMCell(D, H, rng=np.random.default_rng(0), dtype=np.float32)
-    layers = {"readable": Recurrent(cell)} | {s.__name__: s(cell.params) for s in STAGES}
+    layers = {"readable": Recurrent(cell)}
+    layers |= {s.__name__: s(cell.params) for s in (*STAGES, HoistedAgain)}
     x, dhs = draw(T, B, D), draw(T, B, H)
     runs = {"torch.nn": torch_passes(x, dhs)}
     runs |= {name: passes(layer, x, dhs) for name, layer in layers.items()}
@@ -144,33 +148,54 @@ def measure_profile(size, seconds):
     return {"size": size, "ms": ms, "products": len(products), "elementwise": len(elementwise)}
 
 
-def measure_products(seconds, columns=COLUMNS):
-    """Speeds of products at H = D = 200, with a bias row: K = 401, 4H = 800."""
-    calls, flops = {}, {}
+def measure_products(seconds, columns=COLUMNS, pick="min"):
+    """Speeds of products at H = D = 200, with a bias row: K = 401, 4H = 800.
+
+    Each is called again and again, as in a loop over steps: what fits in the cache stays there.
+    """
+    products = {}
     W = draw(800, 401)
+    W_rows = np.ascontiguousarray(W.T)
     for B in columns:
         x = draw(401, B)
-        x_rows, W_rows = np.ascontiguousarray(x.T), np.ascontiguousarray(W.T)
-        out, out_rows = np.empty((800, B), np.float32), np.empty((B, 800), np.float32)
-        calls["features first", B] = lambda x=x, out=out: np.dot(W, x, out)
-        calls["rows", B] = lambda x=x_rows, V=W_rows, out=out_rows: np.dot(x, V, out)
-        flops |= dict.fromkeys((("features first", B), ("rows", B)), 2 * W.size * B)
+        x_rows = np.ascontiguousarray(x.T)
+        products["features first", str(B)] = (W, x, np.empty((800, B), np.float32))
+        products["rows", str(B)] = (x_rows, W_rows, np.empty((B, 800), np.float32))
     n = 1024
-    a, b, c = draw(n, n), draw(n, n), np.empty((n, n), np.float32)
-    calls["large", n] = lambda: np.dot(a, b, c)
-    flops["large", n] = 2 * n**3
+    products["large", str(n)] = (draw(n, n), draw(n, n), np.empty((n, n), np.float32))
+    flops = {name: 2 * len(a) * b.size for name, (a, b, _) in products.items()}
+    repeats = {name: max(1, int(2e8 / work)) for name, work in flops.items()}
+
+    def again(name):
+        a, b, out = products[name]
+
+        def run():
+            for _ in range(repeats[name]):
+                np.dot(a, b, out)
+
+        return run
+
     u, v, w = (np.ones(2**24, np.float32) for _ in range(3))
-    calls["sum", 2**24] = lambda: np.add(u, v, w)
-    best = {name: min(t) for name, t in fastest(calls, seconds).items()}
-    found = {"features first": {}, "rows": {}}
-    for (name, B), work in flops.items():
-        speed = round(work / best[name, B] / 1e9, 1)
-        if name == "large":
-            found["large"] = speed
-        else:
-            found[name][str(B)] = speed
-    found["GB/s"] = round(3 * u.nbytes / best["sum", 2**24] / 1e9, 1)
+    calls = {name: again(name) for name in products} | {"sum": lambda: np.add(u, v, w)}
+    pick = {"min": min, "median": statistics.median}[pick]
+    taken = {name: pick(t) for name, t in fastest(calls, seconds).items()}
+    speed = {n: round(work * repeats[n] / taken[n] / 1e9, 1) for n, work in flops.items()}
+    found = {"features first": {}, "rows": {}, "large": {}}
+    for (name, B), value in speed.items():
+        found[name][B] = value
+    found["large"] = found["large"][str(n)]
+    found["GB/s"] = round(3 * u.nbytes / taken["sum"] / 1e9, 1)
     return found
+
+
+def crowd(threads, seconds):
+    """Typical speeds of each of two processes that run at once, with this many threads each."""
+    with ThreadPoolExecutor(2) as pool:
+        both = pool.map(
+            lambda _: in_new_process("products", seconds, [20, 512], "median", threads=threads),
+            range(2),
+        )
+        return list(both)
 
 
 def kernel():
@@ -220,6 +245,7 @@ def main(argv=None):
         "products": in_new_process("products", seconds / 2),
         "kernels": {},
         "threads": {},
+        "crowd": {},
     }
     few = [20, 512]
     for name in tqdm(KERNELS):
@@ -231,6 +257,7 @@ def main(argv=None):
     for threads in (1, 2):
         speeds = in_new_process("products", seconds / 4, few, threads=threads)
         metrics["threads"][str(threads)] = speeds
+        metrics["crowd"][str(threads)] = crowd(threads, seconds / 8)
     for row in metrics["stages"]:
         print(row["size"], {n: round(t / row["ms"]["torch.nn"], 2) for n, t in row["ms"].items()})
     print(json.dumps({k: v for k, v in metrics.items() if k != "stages"}, indent=1))

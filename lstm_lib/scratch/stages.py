@@ -316,6 +316,30 @@ class OneInput(OneGradient):
         self.grads = {"W_x": dW[:, H:-1].T, "W_h": dW[:, :H].T, "b": dW[:, -1]}
 
 
+class HoistedAgain(OneInput):
+    """Beside the stages: stage 8 with the product of x before the loop, as in stage 2."""
+
+    def weights(self):
+        W = super().weights()
+        H = len(self.params["W_h"])
+        self.W_h, self.W_xb = (np.ascontiguousarray(part) for part in np.split(W, [H], axis=1))
+        return W
+
+    def load(self):
+        super().load()
+        self.hoist(slice(len(self.x)))
+
+    def hoist(self, steps):
+        """Put W_x x + b of some steps where their gates will be."""
+        x = self.inputs[steps, len(self.W_h[0]) :]
+        z_x = (self.W_xb @ rows(x).T).reshape(-1, len(x), x.shape[2])
+        self.a[steps] = z_x.transpose(1, 0, 2)
+
+    def z(self, t, h_prev):
+        np.dot(self.W_h, h_prev, out=self.work)
+        return np.add(self.a[t], self.work, out=self.a[t])  # (lstm-z)
+
+
 class Fused(Textbook):
     """Stage 9. What `lstm_lib.scratch.LSTM` runs: blocks in pairs, the way back in chunks."""
 

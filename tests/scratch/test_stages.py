@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scratch_cases import assert_close
 
 from lstm_lib.scratch import LSTM, LSTMCell, Recurrent, fused, stages
-from lstm_lib.scratch.stages import STAGES, calls_per_step
+from lstm_lib.scratch.stages import STAGES, HoistedAgain, calls_per_step
 
-every_stage = pytest.mark.parametrize("stage", STAGES, ids=lambda s: s.__name__)
+every_stage = pytest.mark.parametrize("stage", (*STAGES, HoistedAgain), ids=lambda s: s.__name__)
 
 
 def draw(T, B, D, H, seed, dtype=np.float64):
@@ -91,7 +91,7 @@ def test_each_stage_is_a_change_of_the_one_before():
 def calls():
     """Calls a step, (forward, backward), by the name of the stage, and of the readable layer."""
     cell, x, dhs = draw(20, 3, 2, 4, 0)
-    layers = [Recurrent(cell), *(stage(cell.params) for stage in STAGES)]
+    layers = [Recurrent(cell), *(stage(cell.params) for stage in (*STAGES, HoistedAgain))]
     return {type(layer).__name__: calls_per_step(layer, x, dhs) for layer in layers}
 
 
@@ -107,6 +107,7 @@ def calls():
         ("InBulk", 1, 4),
         ("OneGradient", 1, 1),
         ("OneInput", 1, 1),
+        ("HoistedAgain", 1, 1),
         ("Fused", 1, 1),
     ],
 )
@@ -134,6 +135,7 @@ def test_bulk_and_pairs_shorten_the_loops(calls):
     forward = [calls[stage.__name__][0]["elementwise"] for stage in STAGES]
     backward = [calls[stage.__name__][1]["elementwise"] for stage in STAGES]
     assert forward == [38, 32, 31, 9, 9, 9, 9, 9, 8, 7]
+    assert calls["HoistedAgain"][0]["elementwise"] == 9
     assert backward == [47, 27, 27, 27, 26, 26, 10, 6, 6, 4]
 
 

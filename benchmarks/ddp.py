@@ -4,14 +4,17 @@
     python benchmarks/ddp.py --quick    # seconds: to see that it works; nothing is stored
 
 The language model of `lstm_lib.pytorch.train_lm` makes updates on batches of (T, B) random tokens.
-Each process has one thread. "two" shares the batch between two processes; "half" is half the batch
-on one process, what two would take if communication and the other's use of the machine were free.
-"exchange" is one all-reduce of as many numbers as the model has, with nothing beside it. Of all
-updates the fastest counts: the machine has other work, which can only add to the time.
+Each process has one thread. "one" is the batch on one process, "half" half of it: what two would
+take if communication were free. "exchange" is one all-reduce of as many numbers as the model has,
+with nothing beside it. "two" shares the batch between two processes. Of all updates the fastest
+counts, since other work on the machine can only add to the time. Times named cpu are those of the
+processor spent in the process, which other work hardly touches; the others are of the clock, and
+mean little unless "load", the number of busy processes at the start, is near 0.
 """
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -29,17 +32,17 @@ VOCAB = 96
 
 
 def fastest(call, repeats):
-    """Smallest time of a call in seconds, the first two not counted."""
+    """Smallest times of a call in seconds, by the clock and by the processor, after two calls."""
     times = []
     for _ in range(repeats + 2):
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         call()
-        times.append(time.perf_counter() - start)
-    return min(times[2:])
+        times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    return [min(each) for each in zip(*times[2:], strict=True)]
 
 
 def update_seconds(workers, hidden, steps, batch, repeats):
-    """Fastest update on a batch that the workers share."""
+    """Fastest update on a batch that the workers share: clock, processor."""
     torch.manual_seed(0)
     module = LanguageModel(VOCAB, hidden)
     tokens = torch.randint(VOCAB, (steps + 1, batch))
@@ -57,19 +60,20 @@ def update_seconds(workers, hidden, steps, batch, repeats):
 def exchange_seconds(workers, hidden, repeats):
     """Fastest all-reduce of one gradient; and its bytes."""
     gradient = nn.utils.parameters_to_vector(LanguageModel(VOCAB, hidden).parameters()).detach()
-    return fastest(lambda: dist.all_reduce(gradient), repeats), gradient.nbytes
+    return fastest(lambda: dist.all_reduce(gradient), repeats)[0], gradient.nbytes
 
 
 def measure(workers, repeats):
     """What the processes of one size measure: a dict for each of `CASES`."""
     rows = []
     for hidden, steps, batch in CASES:
-        row = {"whole": update_seconds(workers, hidden, steps, batch, repeats)}
+        clock, cpu = update_seconds(workers, hidden, steps, batch, repeats)
         if workers.size == 1:
-            row["half"] = update_seconds(workers, hidden, steps, batch // 2, repeats)
+            half = update_seconds(workers, hidden, steps, batch // 2, repeats)[1]
+            rows.append({"one": clock, "one_cpu": cpu, "half_cpu": half})
         else:
-            row["exchange"], row["bytes"] = exchange_seconds(workers, hidden, repeats)
-        rows.append(row)
+            exchange, count = exchange_seconds(workers, hidden, repeats)
+            rows.append({"two": clock, "exchange": exchange, "bytes": count})
     return rows
 
 
@@ -90,22 +94,19 @@ def main():
                 print(json.dumps(rows), flush=True)
         return
     start = time.perf_counter()
-    launches, repeats = (1, 3) if settings.quick else (3, 20)
-    runs = [(launched(1, repeats), launched(2, repeats)) for _ in range(launches)]
+    load = os.getloadavg()[0]
+    launches, repeats = (1, 3) if settings.quick else (4, 20)
+    runs = [launched(1, repeats) for _ in range(launches)]
+    pairs = [launched(2, repeats) for _ in range(launches)]
     table = []
     for k, (hidden, steps, batch) in enumerate(CASES):
         best = {
-            name: min(run[side][k][key] for run in runs)
-            for name, side, key in (
-                ("one", 0, "whole"),
-                ("half", 0, "half"),
-                ("two", 1, "whole"),
-                ("exchange", 1, "exchange"),
-            )
+            name: min(run[k][name] for run in group)
+            for group in (runs, pairs)
+            for name in group[0][k]
         }
-        row = {"H": hidden, "T": steps, "B": batch, "bytes": runs[0][1][k]["bytes"]}
+        row = {"H": hidden, "T": steps, "B": batch, "bytes": best.pop("bytes")}
         row |= {f"{name}_ms": round(1e3 * seconds, 2) for name, seconds in best.items()}
-        row["efficiency"] = round(best["one"] / (2 * best["two"]), 3)
         table.append(row)
         print(row)
     if not settings.quick:
@@ -113,7 +114,10 @@ def main():
             Path(__file__).stem,
             config={"vocab": VOCAB, "launches": launches, "repeats": repeats, "backend": "gloo"},
             seed=0,
-            metrics={"speedup": [round(2 * row["efficiency"], 2) for row in table]},
+            metrics={
+                "load": round(load, 1),
+                "speedup": [round(row["one_ms"] / row["two_ms"], 2) for row in table],
+            },
             curve=table,
             seconds=time.perf_counter() - start,
             device={"threads": 1},

@@ -84,6 +84,8 @@ class Checkpoints:
         If a part is none of these, or `config` is not a dict of JSON values.
     ValueError
         If `keep` is less than 1 or there is no part.
+    NotADirectoryError
+        If `folder` is a file.
 
     Notes
     -----
@@ -100,6 +102,8 @@ class Checkpoints:
             raise ValueError(f"keep: expected at least 1, got {keep}")
         if not parts:
             raise ValueError("parts: expected at least one part, got none")
+        if Path(folder).exists() and not Path(folder).is_dir():
+            raise NotADirectoryError(f"folder: expected a folder or nothing yet, got {folder}")
         for name, part in parts.items():
             _get_state(name, part)
         if not isinstance(config, dict | None):

@@ -154,7 +154,7 @@ def fit(
         raise ValueError("patience: expected validate and validate_every with it")
     done = len(history.losses)
     if done > steps:
-        raise ValueError(f"history: expected at most steps = {steps} losses, got {done}")
+        raise ValueError(f"steps: expected at least {done}, the updates made so far, got {steps}")
     history.interrupted = False
     history.stopped_early = patience is not None and history.waited() >= patience
     if history.stopped_early:

@@ -359,6 +359,9 @@ def test_the_config_must_be_the_same(tmp_path):
 def test_errors_of_the_constructor(tmp_path):
     with pytest.raises(ValueError, match="keep: expected at least 1, got 0"):
         Checkpoints(tmp_path, {"a": Carry()}, keep=0)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="folder: expected a folder or nothing yet"):
+        Checkpoints(tmp_path / "file", {"a": Carry()})
     with pytest.raises(ValueError, match="parts: expected at least one part"):
         Checkpoints(tmp_path, {})
     with pytest.raises(TypeError, match=r"parts\['a'\]: expected an object .* got ndarray"):

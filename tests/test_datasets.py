@@ -253,7 +253,9 @@ def test_an_unknown_name():
     with pytest.raises(ValueError, match="'sunspots'; did you mean 'sunspots-yearly'") as caught:
         datasets.load("sunspots")
     assert all(name in str(caught.value) for name in datasets.names())
-    with pytest.raises(ValueError, match="no data set 'zzzz'; There are"):
+    with pytest.raises(ValueError, match="'PTB'; did you mean 'ptb'"):
+        datasets.info("PTB")
+    with pytest.raises(ValueError, match=r"no data set 'zzzz'\. There are"):
         datasets.info("zzzz")
 
 

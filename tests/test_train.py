@@ -236,7 +236,7 @@ def test_fit_errors():
     for options in ({"validate": float}, {"validate_every": 1}):
         with pytest.raises(ValueError, match="patience: expected validate and validate_every"):
             fit(float, [1], steps=1, patience=1, **options, **QUIET)
-    with pytest.raises(ValueError, match="history: expected at most steps = 1 losses, got 2"):
+    with pytest.raises(ValueError, match="steps: expected at least 2, the updates made"):
         fit(float, [1], steps=1, history=History(losses=[1.0, 1.0]), **QUIET)
 
 

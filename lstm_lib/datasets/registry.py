@@ -93,7 +93,7 @@ def info(name: str) -> Info:
         If there is no such data set; the message has the nearest name and all others.
     """
     if name not in SETS:
-        near = difflib.get_close_matches(str(name), SETS, n=1, cutoff=0.4)
-        meant = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"name: no data set {name!r}; {meant}There are {', '.join(names())}")
+        near = difflib.get_close_matches(str(name).lower(), SETS, n=1, cutoff=0.4)
+        meant = f"; did you mean {near[0]!r}?" if near else "."
+        raise ValueError(f"name: no data set {name!r}{meant} There are {', '.join(names())}")
     return SETS[name]

@@ -239,7 +239,7 @@ def main(arguments=None) -> None:
         history = trainer.fit(
             settings.steps,
             checkpoint=settings.checkpoint,
-            checkpoint_every=settings.checkpoint_every,
+            checkpoint_every=settings.checkpoint_every if settings.checkpoint else None,
             config=config,
             resume=settings.resume,
             progress=False,

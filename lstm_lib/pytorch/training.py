@@ -138,6 +138,8 @@ class Trainer:
             raise ValueError("restore_best: expected validate with it")
         if resume and checkpoint is None:
             raise ValueError("resume: expected checkpoint, the folder, with it")
+        if checkpoint_every is not None and checkpoint is None:
+            raise ValueError("checkpoint_every: expected checkpoint, the folder, with it")
         saved = None
         if checkpoint is not None:
             saved = Checkpoints(checkpoint, self.parts, keep=keep, config=config)

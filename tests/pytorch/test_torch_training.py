@@ -255,6 +255,8 @@ def test_errors():
         make().fit(1, restore_best=True, **QUIET)
     with pytest.raises(ValueError, match="resume: expected checkpoint, the folder, with it"):
         make().fit(1, resume=True, **QUIET)
+    with pytest.raises(ValueError, match="checkpoint_every: expected checkpoint, the folder"):
+        make().fit(1, checkpoint_every=1, **QUIET)
     trainer = make()
     trainer.fit(2, validate=validating([1.0]), **QUIET)
     with pytest.raises(ValueError, match="did not keep the best weights"):

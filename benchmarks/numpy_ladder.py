@@ -22,6 +22,7 @@ NumPy's own choice of kernels is measured first, whatever OPENBLAS_CORETYPE says
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import statistics
@@ -31,7 +32,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import torch
 from threadpoolctl import threadpool_info
 from tqdm.auto import tqdm
 
@@ -78,6 +78,9 @@ def passes(layer, x, dhs):
 
 def torch_passes(x, dhs):
     """Forward and backward of torch.nn.LSTM, with the gradient of x."""
+    import torch  # here, so that the many processes that time NumPy alone start without it
+
+    torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = torch.nn.LSTM(x.shape[2], dhs.shape[2])
@@ -161,7 +164,7 @@ def measure_products(seconds, columns=COLUMNS, pick="min"):
         x_rows = np.ascontiguousarray(x.T)
         products["features first", str(B)] = (W, x, np.empty((800, B), np.float32))
         products["rows", str(B)] = (x_rows, W_rows, np.empty((B, 800), np.float32))
-    n = 1024
+    n = 512
     products["large", str(n)] = (draw(n, n), draw(n, n), np.empty((n, n), np.float32))
     flops = {name: 2 * len(a) * b.size for name, (a, b, _) in products.items()}
     repeats = {name: max(1, int(2e8 / work)) for name, work in flops.items()}
@@ -230,13 +233,12 @@ def main(argv=None):
     parser.add_argument("--task", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.task:
-        torch.set_num_threads(1)
         name, *arguments = options.task
         print(json.dumps(TASKS[name](*arguments)))
         return
     sizes, seconds = ([SIZES[3]], 0.2) if options.quick else (SIZES, SECONDS)
     start = time.perf_counter()
-    architecture, version = in_new_process("kernel")
+    (architecture, blas), torch = in_new_process("kernel"), importlib.metadata.version("torch")
     metrics = {
         "stages": [in_new_process("stages", size, seconds) for size in tqdm(sizes)],
         "profile": [
@@ -268,7 +270,7 @@ def main(argv=None):
             seed=0,
             metrics=metrics,
             seconds=time.perf_counter() - start,
-            versions={"blas": version},
+            versions={"blas": blas, "torch": torch},
             device={"threads": 1, "kernel": architecture},
         )
         print("stored", path.name)

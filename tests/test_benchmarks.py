@@ -1,6 +1,9 @@
 """The benchmarks run, and their numbers are what they are said to be. No test looks at a time."""
 
+import ast
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,8 @@ import pytest
 import torch
 
 from lstm_lib import results
+from lstm_lib.pytorch.train_lm import LanguageModel
+from tools import speed
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -81,3 +86,34 @@ def test_geometric_mean(numpy_vs_torch):
     assert numpy_vs_torch.geometric_mean([1, 4, 16]) == pytest.approx(4)
     rows = [{"ms": {"torch.nn": 2.0, "a": 3.0}}, {"ms": {"torch.nn": 1.0, "a": 0.5}}]
     assert numpy_vs_torch.ratios(rows, "a") == [1.5, 0.5]
+
+
+@pytest.mark.slow
+def test_ddp_quick_runs_and_stores_nothing():
+    stored = sorted(results.FOLDER.rglob("*"))
+    command = [sys.executable, str(FOLDER / "ddp.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = [ast.literal_eval(line) for line in done.stdout.splitlines()]
+    assert len(rows) == 4 and all(value > 0 for row in rows for value in row.values())
+    for row in rows:
+        module = LanguageModel(96, row["H"])
+        assert row["bytes"] == 4 * sum(p.numel() for p in module.parameters())
+    assert sorted(results.FOLDER.rglob("*")) == stored
+
+
+def test_the_page_shows_the_stored_results():
+    page = speed.PAGE.read_text(encoding="utf-8")
+    assert speed.render(page) == page, "run: python -m tools.speed"
+    run = next(iter(results.load("numpy_vs_torch").values()))
+    assert run["time"]["date"] in page and run["device"]["processor"] in page
+
+
+def test_the_targets_are_met_where_numpy_chooses_its_kernels():
+    """Asked for: time at most 1.3 of torch.nn's on this grid, kept memory at most 1.2."""
+    runs = results.load("numpy_vs_torch")
+    (own,) = (run for name, run in runs.items() if name != "Haswell")
+    over = own["metrics"]["over_torch_nn"]["LSTM"]
+    assert over["NumPy, fused"] <= 1.3 and over["PyTorch, hand backward"] <= 1.3
+    assert all(row["memory"]["kept"] <= 1.2 for row in own["metrics"]["rows"]["LSTM"])
+    assert own["device"]["threads"] == 1

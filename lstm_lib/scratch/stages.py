@@ -1,10 +1,11 @@
 """The LSTM layer in ten stages, from a textbook form to the fast one, one change at a time.
 
 Chapter 4.1 shows, times and compares them. Each stage is a class that inherits from the one before
-and overrides what changes. All compute what `Recurrent(LSTMCell(...))` computes, up to rounding,
-from the same parameters. They are for study: the state starts at zero, all sequences have T steps,
-nothing is checked, and the gradient of the final state comes through `dhs` only. To work with, take
-`lstm_lib.scratch.LSTM`.
+and overrides what changes; the last hands over to `fused.py`. All compute what
+`Recurrent(LSTMCell(...))` computes, up to rounding, from the same parameters. They are for study:
+the state starts at zero, all sequences have T steps, nothing is checked, the gradient of the final
+state comes through `dhs` only, and `backward` reads the x of the last `forward` again. To work
+with, take `lstm_lib.scratch.LSTM`.
 
 Shapes: T steps, B sequences, D inputs, H units. `params` has W_x (D, 4H), W_h (H, 4H) and b (4H,),
 blocks in the order i, f, g, o, of one floating dtype, which x and dhs must have too.

@@ -1,10 +1,9 @@
 """A cell applied along a sequence, fast: the numbers of `recurrent.py`, up to rounding.
 
 The equations are those of the cells, in another order of work; the label at the end of a line
-names the equation. What makes the difference:
+names the equation. What makes the difference, a change at a time, is in `stages.py`:
 
-- Arrays lie feature first, (rows, B). The gates are then blocks of rows, each contiguous, and the
-  product of a step is in the form that BLAS does fastest.
+- Arrays lie feature first, (rows, B). The gates are then blocks of rows, each contiguous.
 - One product a step, W [h; x; 1]: all gates, the input and the bias at once.
 - σ(z) = (1 + tanh(z/2)) / 2, with the half in the weights: one tanh for all gates. It is exact to
   a rounding of 1, not of σ: a gate closed to 1e-16 comes out as 0.

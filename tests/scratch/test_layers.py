@@ -98,6 +98,7 @@ def test_each_sequence_is_as_if_alone(kind, data):
     dx, dstate0 = case.layer.backward(case.dhs, case.dstate)
     total = copied(case.layer.grads)
     summed = {name: np.zeros_like(g) for name, g in total.items()}
+    size = dict.fromkeys(total, 0.0)  # of the terms, which may cancel in the sum
     for b, n in enumerate(case.lengths):
 
         def own(state, b=b):
@@ -113,7 +114,9 @@ def test_each_sequence_is_as_if_alone(kind, data):
         assert_close(own(dstate0), alone_dstate0, 1e-13)
         for name in summed:
             summed[name] += case.layer.grads[name]
-    assert_close(total, summed, 1e-13)
+            size[name] += np.abs(case.layer.grads[name]).max()
+    for name in summed:
+        assert np.abs(total[name] - summed[name]).max() <= 1e-13 * size[name], name
 
 
 @every_layer

@@ -16,6 +16,7 @@ every batch goes on where the one before stopped, with the states that it left.
 import argparse
 import hashlib
 import os
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -229,7 +230,9 @@ def main(arguments=None) -> None:
     if settings.out is not None and settings.out.suffix != ".json":
         made.error(f"--out: expected a name that ends in .json, got {settings.out}")
     with join(device=settings.device, timeout=settings.timeout) as workers:
-        print(f"rank {workers.rank} of {workers.size}: process {os.getpid()}", flush=True)
+        # One write: print would make two, and the lines of two workers could run together.
+        sys.stdout.write(f"rank {workers.rank} of {workers.size}: process {os.getpid()}\n")
+        sys.stdout.flush()
         text = load_text(settings, workers)
         trainer = make_trainer(settings, workers, text)
         names = ("read", "batch", "window", "hidden", "lr", "clip", "amp", "seed")

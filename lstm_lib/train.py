@@ -188,7 +188,25 @@ def fit(
     return history
 
 
-class Batches:
+class _Source:
+    """A source of batches whose place is two numbers, `epoch` and `index`."""
+
+    def _fixed(self):
+        """What a place belongs to, as JSON values."""
+        raise NotImplementedError
+
+    def state_dict(self):
+        return self._fixed() | {"epoch": self.epoch, "index": self.index}
+
+    def load_state_dict(self, state):
+        """Go to a place; ValueError if it is one of other data, or of another seed."""
+        for name, value in self._fixed().items():
+            if state[name] != value:
+                raise ValueError(f"{name}: expected {value}, got {state[name]}")
+        self.epoch, self.index = state["epoch"], state["index"]
+
+
+class Batches(_Source):
     """Endless batches of a data set, shuffled anew in every epoch, that can be resumed.
 
     Epoch e takes the examples in the order ``np.random.default_rng([seed, e]).permutation(n)``,
@@ -248,15 +266,8 @@ class Batches:
             "drop_last": self.drop_last,
         }
 
-    def state_dict(self):
-        return self._fixed() | {"epoch": self.epoch, "index": self.index}
 
-    def load_state_dict(self, state):
-        """Go to a place; ValueError if it is one of other data, or of another seed."""
-        _load_place(self, state)
-
-
-class Streams:
+class Streams(_Source):
     """Endless batches of a long text for truncated BPTT, that can be resumed.
 
     Every epoch is ``stdlib_text.batches(ids, batch_size, window)``: B parallel streams, window
@@ -319,13 +330,6 @@ class Streams:
             "window": self.window,
             "seed": self.seed,
         }
-
-    def state_dict(self):
-        return self._fixed() | {"epoch": self.epoch, "index": self.index}
-
-    def load_state_dict(self, state):
-        """Go to a place; ValueError if it is one of other data, or of another seed."""
-        _load_place(self, state)
 
 
 def warmup_cosine(step, steps, *, warmup, floor=0.0):
@@ -405,13 +409,6 @@ def _checked(outcome, history):
     if norm is not None:
         history.norms.append(norm)
     return loss
-
-
-def _load_place(source, state):
-    for name, value in source._fixed().items():
-        if state[name] != value:
-            raise ValueError(f"{name}: expected {value}, got {state[name]}")
-    source.epoch, source.index = state["epoch"], state["index"]
 
 
 def _due(done, every, steps):

@@ -25,7 +25,8 @@ from torch import nn
 
 from lstm_lib import results
 from lstm_lib.pytorch.distributed import DistributedTrainer, join, run_workers
-from lstm_lib.pytorch.train_lm import LanguageModel, summed_nats
+from lstm_lib.pytorch.language_model import LanguageModel
+from lstm_lib.pytorch.train_lm import summed_nats
 
 CASES = [(64, 64, 8), (64, 64, 64), (256, 64, 8), (256, 64, 64)]  # H, T, B
 VOCAB = 96
@@ -44,7 +45,7 @@ def fastest(call, repeats):
 def update_seconds(workers, hidden, steps, batch, repeats):
     """Fastest update on a batch that the workers share: clock, processor."""
     torch.manual_seed(0)
-    module = LanguageModel(VOCAB, hidden)
+    module = LanguageModel(VOCAB, hidden, layer=nn.LSTM)
     tokens = torch.randint(VOCAB, (steps + 1, batch))
     mask = torch.ones(steps, batch, dtype=torch.bool)
     x, y, mask = workers.share(tokens[:-1], tokens[1:], mask)
@@ -59,7 +60,9 @@ def update_seconds(workers, hidden, steps, batch, repeats):
 
 def exchange_seconds(workers, hidden, repeats):
     """Fastest all-reduce of one gradient; and its bytes."""
-    gradient = nn.utils.parameters_to_vector(LanguageModel(VOCAB, hidden).parameters()).detach()
+    gradient = nn.utils.parameters_to_vector(
+        LanguageModel(VOCAB, hidden, layer=nn.LSTM).parameters()
+    ).detach()
     return fastest(lambda: dist.all_reduce(gradient), repeats)[0], gradient.nbytes
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lstm_lib import results
-from lstm_lib.pytorch.train_lm import LanguageModel
+from lstm_lib.pytorch.language_model import LanguageModel
 from tools import speed
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"

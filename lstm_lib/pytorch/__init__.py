@@ -4,7 +4,9 @@
 of the same name in `torch.nn`: same constructor, same parameters, same results. They are written
 as Python loops that can be read and changed, and can return every gate of every step. On a CPU the
 layers run fused, with the hand-derived backward pass of `lstm_lib.scratch`, wherever that is
-possible. `VariantLSTM` is an LSTM with parts taken out or added.
+possible. `VariantLSTM` is an LSTM with parts taken out or added. `LanguageModel`,
+`SequenceClassifier` and `EncoderDecoder` are models made of them; `lstm_lib.pytorch.decoding` gets
+texts out of them.
 """
 
 try:
@@ -18,6 +20,7 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
+from lstm_lib.pytorch.attention import BahdanauAttention, LuongAttention
 from lstm_lib.pytorch.cells import (
     GRUCell,
     GRUGates,
@@ -30,6 +33,7 @@ from lstm_lib.pytorch.cells import (
     lstm_step,
     rnn_step,
 )
+from lstm_lib.pytorch.classifier import SequenceClassifier
 from lstm_lib.pytorch.dropout import DropoutLSTM, LockedDropout, WeightDrop
 from lstm_lib.pytorch.init import (
     chrono_,
@@ -38,23 +42,31 @@ from lstm_lib.pytorch.init import (
     keras_,
     open_gate_,
     orthogonal_,
+    seeded,
 )
+from lstm_lib.pytorch.language_model import LanguageModel
 from lstm_lib.pytorch.layers import GRU, LSTM, RNN
+from lstm_lib.pytorch.seq2seq import EncoderDecoder
 from lstm_lib.pytorch.training import Trainer
 from lstm_lib.pytorch.variants import VariantLSTM
 
 __all__ = [
+    "BahdanauAttention",
     "DropoutLSTM",
+    "EncoderDecoder",
     "GRU",
     "GRUCell",
     "GRUGates",
     "LSTM",
     "LSTMCell",
     "LSTMGates",
+    "LanguageModel",
     "LockedDropout",
+    "LuongAttention",
     "RNN",
     "RNNCell",
     "RNNGates",
+    "SequenceClassifier",
     "Trainer",
     "VariantLSTM",
     "WeightDrop",
@@ -68,4 +80,5 @@ __all__ = [
     "open_gate_",
     "orthogonal_",
     "rnn_step",
+    "seeded",
 ]

@@ -24,7 +24,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from lstm_lib import tasks
 from lstm_lib.pytorch.cells import check_count
-from lstm_lib.pytorch.init import forget_bias_
+from lstm_lib.pytorch.init import forget_bias_, seeded
 from lstm_lib.pytorch.layers import GRU
 from lstm_lib.pytorch.variants import VariantLSTM
 from lstm_lib.scratch.functions import one_hot
@@ -168,8 +168,7 @@ class Network(nn.Module):
             if name not in known:
                 raise ValueError(f"{what} must be one of {', '.join(known)}, got {name!r}")
         about = TASKS[task]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.layer = VARIANTS[variant](about.inputs, HIDDEN_SIZE)
             self.readout = nn.Linear(HIDDEN_SIZE, about.outputs)
         _keep_bias_(self.layer, about.keep_bias)

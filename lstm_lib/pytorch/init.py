@@ -7,6 +7,7 @@ level and direction is set.
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -23,6 +24,20 @@ Module = TypeVar("Module", bound=nn.Module)
 
 OPEN = 40.0
 """Bias of an open gate: exp(-40) is below half the rounding error of 1, so its sigmoid is 1."""
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's global generator, seeded; afterwards it is as it was before.
+
+    PyTorch's modules draw their initial weights from the global generator:
+
+    >>> with seeded(0):
+    ...     layer = nn.LSTM(3, 4)
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def forget_bias_(module: Module, value: float) -> Module:

@@ -28,6 +28,8 @@ from torch import Tensor, nn
 
 from lstm_lib import results
 from lstm_lib.pytorch.distributed import DistributedTrainer, Workers, join
+from lstm_lib.pytorch.init import seeded
+from lstm_lib.pytorch.language_model import LanguageModel
 from lstm_lib.pytorch.layers import LSTM
 from lstm_lib.pytorch.training import unwrapped
 from lstm_lib.tasks import stdlib_text
@@ -43,29 +45,6 @@ class Text(NamedTuple):
     ids: np.ndarray
     ends: np.ndarray
     vocab: int
-
-
-class LanguageModel(nn.Module):
-    """Embedding, LSTM, readout: scores of the next token.
-
-    Parameters
-    ----------
-    vocab, hidden : int
-        V tokens; H units, and as many numbers for each token.
-    layer : class
-        `torch.nn.LSTM`, or one with the same parameters.
-    """
-
-    def __init__(self, vocab: int, hidden: int, layer: type[nn.Module] = nn.LSTM) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocab, hidden)
-        self.layer = layer(hidden, hidden)
-        self.readout = nn.Linear(hidden, vocab)
-
-    def forward(self, x: Tensor, state=None):
-        """Return logits (T, B, V) and the state (h, c), each (1, B, H), for tokens x (T, B)."""
-        hs, state = self.layer(self.embedding(x), state)
-        return self.readout(hs), state
 
 
 def summed_nats(logits: Tensor, y: Tensor, mask: Tensor) -> Tensor:
@@ -141,9 +120,9 @@ def make_trainer(settings, workers: Workers, text: Text) -> DistributedTrainer:
     # oneDNN's LSTM in half precision runs on few CPUs, and rounds the cell state at every step;
     # the readable layer computes products in half precision and the cell state in float32.
     readable = amp is not None and workers.device.type == "cpu"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        module = LanguageModel(text.vocab, settings.hidden, LSTM if readable else nn.LSTM)
+    with seeded(settings.seed):
+        layer = LSTM if readable else nn.LSTM
+        module = LanguageModel(text.vocab, settings.hidden, layer=layer)
     token = torch.zeros(1, 1, dtype=torch.int64, device=workers.device)
     model = workers.wrap(module, lambda wrapped: wrapped(token)[0].sum())
     carried = Carried(workers, settings.batch)

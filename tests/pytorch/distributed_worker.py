@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from lstm_lib.pytorch.distributed import join
-from lstm_lib.pytorch.train_lm import LanguageModel, summed_nats
+from lstm_lib.pytorch.language_model import LanguageModel
+from lstm_lib.pytorch.train_lm import summed_nats
 
 LENGTHS = {
     "equal": [9] * 6,
@@ -32,7 +33,7 @@ def batch(lengths):
 def model():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return LanguageModel(11, 5).double()
+        return LanguageModel(11, 5, layer=nn.LSTM).double()
 
 
 def gradient(network):

@@ -1,0 +1,173 @@
+"""A language model: embedding, recurrent layers, a softmax over the next token."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lstm_lib.char_model import CharModel
+from lstm_lib.interop import convert
+from lstm_lib.pytorch.cells import check_bool, check_count
+from lstm_lib.pytorch.dropout import LockedDropout
+from lstm_lib.pytorch.layers import LSTM
+
+_CHUNK = 256  # time steps per forward pass when a long text is measured: bounds the memory
+
+
+class LanguageModel(nn.Module):
+    """Scores of the next token after every token of a text.
+
+        e_t = E[x_t]                                        (E,)   (lm-embedding)
+        h_t = recurrent layers of e_t                       (H,)
+        p(x_{t+1} | x_1 .. x_t) = softmax(W h_t + b)        (V,)   (lm-softmax)
+
+    Parameters
+    ----------
+    vocab, hidden : int
+        V tokens and H units.
+    embedding : int, optional
+        E, numbers for each token; by default H.
+    layer : class
+        `LSTM`, `GRU` or `RNN` of this package, or one of `torch.nn` with the same parameters.
+    num_layers : int
+    dropout : float in [0, 1]
+        Of `LockedDropout`, on the embeddings and on the last layer's output.
+    tied : bool
+        Use E as W too (Press and Wolf, 2017; Inan et al., 2017). Needs E = H.
+    generator : torch.Generator, optional
+        Source of the dropout masks; torch's global one if left out.
+
+    Attributes
+    ----------
+    embedding : nn.Embedding (V, E)
+    layer : the recurrent layers
+    readout : nn.Linear, H to V
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range, or E is not H for tied weights.
+    """
+
+    def __init__(
+        self,
+        vocab: int,
+        hidden: int,
+        *,
+        embedding: int | None = None,
+        layer: type[nn.Module] = LSTM,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        tied: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        embedding = hidden if embedding is None else embedding
+        for name, value in (("vocab", vocab), ("hidden", hidden), ("embedding", embedding)):
+            check_count(name, value, 1)
+        check_bool("tied", tied)
+        if tied and embedding != hidden:
+            raise ValueError(f"tied needs embedding = hidden, got {embedding} and {hidden}")
+        self.embedding = nn.Embedding(vocab, embedding)
+        self.layer = layer(embedding, hidden, num_layers)
+        self.readout = nn.Linear(hidden, vocab)
+        if tied:
+            self.readout.weight = self.embedding.weight
+        self.dropout = LockedDropout(dropout, generator=generator)
+
+    @classmethod
+    def from_char_model(cls, model: CharModel) -> "LanguageModel":
+        """The same model as one of `lstm_lib.char_model` with an LSTM, in its dtype.
+
+        One-hot characters are an embedding whose table is the identity.
+
+        Raises
+        ------
+        ValueError
+            If the cell of `model` is not "lstm".
+        """
+        if model.cell != "lstm":
+            raise ValueError(f"model: expected the cell 'lstm', got {model.cell!r}")
+        vocab = model.out.params["W"].shape[1]
+        made = cls(vocab, model.hidden_size, embedding=vocab)
+        state = {
+            f"layer.{name}": w
+            for name, w in convert(model.layer.params, "scratch", "pytorch").items()
+        }
+        state |= {
+            "embedding.weight": np.eye(vocab),
+            "readout.weight": model.out.params["W"].T,
+            "readout.bias": model.out.params["b"],
+        }
+        made.to(torch.from_numpy(model.out.params["b"]).dtype)
+        made.load_state_dict({name: torch.tensor(w) for name, w in state.items()})
+        return made
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Read tokens.
+
+        Parameters
+        ----------
+        x : Tensor of int64, shape (T, B)
+        state : any, optional
+            State of the layer, (h, c) or h, each (L, B, H); zeros if left out.
+
+        Returns
+        -------
+        logits : Tensor, shape (T, B, V)
+        state : the state after the last token
+        """
+        hs, state = self.layer(self.dropout(self.embedding(x)), state)  # (lm-embedding)
+        return self.readout(self.dropout(hs)), state  # (lm-softmax)
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Read one token of each sequence, (B,): logits (B, V) and the state. For `decoding`."""
+        logits, state = self(tokens[None], state)
+        return logits[0], state
+
+    @torch.no_grad()
+    def bits(self, ids, streams: int = 1) -> np.ndarray:
+        """Bits of each token of a long text, -log2 p(token | all before it), without dropout.
+
+        The state is carried through the whole text. With more than one stream the text is cut into
+        that many equal parts which are read side by side, each from the zero state: much faster,
+        and a little higher at the beginning of each part.
+
+        Parameters
+        ----------
+        ids : array of integers, shape (N,)
+        streams : int
+            B.
+
+        Returns
+        -------
+        ndarray of float64, shape (n B,) with n = (N - 1) // B
+            Entry k belongs to ``ids[k + 1]``; the first token is not predicted.
+
+        Raises
+        ------
+        ValueError
+            If `ids` has not one axis, or fewer than B + 1 tokens.
+        TypeError, ValueError
+            If `streams` is no int or below 1.
+        """
+        ids = np.asarray(ids)
+        check_count("streams", streams, 1)
+        if ids.ndim != 1:
+            raise ValueError(f"ids must have shape (N,), got {ids.shape}")
+        length = (len(ids) - 1) // streams
+        if length < 1:
+            raise ValueError(f"ids must hold at least {streams + 1} tokens, got {len(ids)}")
+        training = self.training
+        self.eval()
+        used = length * streams
+        x = torch.tensor(ids[:used].reshape(streams, length).T)
+        y = torch.tensor(ids[1 : used + 1].reshape(streams, length).T)
+        state, nats = None, []
+        for x_part, y_part in zip(x.split(_CHUNK), y.split(_CHUNK), strict=True):
+            logits, state = self(x_part, state)
+            log_p = logits.double().log_softmax(-1)
+            nats.append(-log_p.gather(-1, y_part[..., None]).squeeze(-1))
+        self.train(training)
+        return torch.cat(nats).T.flatten().numpy() / np.log(2)

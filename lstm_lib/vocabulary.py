@@ -134,3 +134,33 @@ def pad_batch(sequences: Sequence[Iterable[int]]) -> np.ndarray:
     for b, row in enumerate(rows):
         batch[: len(row), b] = row
     return batch
+
+
+def pair_batch(
+    pairs: Sequence[tuple[Iterable[int], Iterable[int]]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sources and targets side by side, with `START` and `END`, as an encoder-decoder needs them.
+
+    Parameters
+    ----------
+    pairs : sequence of B pairs (source, target), each a sequence of int
+        The target may be empty: `END` alone is its text then.
+
+    Returns
+    -------
+    source : ndarray of int64, shape (S, B)
+    inputs : ndarray of int64, shape (T, B)
+        `START`, then the target: what the decoder reads.
+    targets : ndarray of int64, shape (T, B)
+        The target, then `END`: what it shall say. All three are filled with `PAD`.
+
+    Raises
+    ------
+    ValueError
+        As `pad_batch`.
+    """
+    return (
+        pad_batch([source for source, _ in pairs]),
+        pad_batch([[START, *target] for _, target in pairs]),
+        pad_batch([[*target, END] for _, target in pairs]),
+    )

@@ -25,6 +25,7 @@ def attend(scores: Tensor, keys: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     ----------
     scores : Tensor, shape (T, B, S)
     keys : Tensor, shape (S, B, P)
+        What stands at padding is not read, even if it is infinite or not a number.
     mask : Tensor of bool, shape (S, B)
         False where the source is padding. Every column must have a True.
 
@@ -35,7 +36,13 @@ def attend(scores: Tensor, keys: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         Exactly 0 on padding; the others sum to 1.
     """
     weights = scores.masked_fill(~mask.T, -math.inf).softmax(-1)  # (attn-weights)
+    keys = _without_padding(keys, mask)
     return torch.einsum("tbs,sbp->tbp", weights, keys), weights  # (attn-context)
+
+
+def _without_padding(values: Tensor, mask: Tensor) -> Tensor:
+    """Zeros on padding: a weight of 0 alone would not do, because 0 times nan is nan."""
+    return values.masked_fill(~mask[..., None], 0)
 
 
 class _Attention(nn.Module):
@@ -58,6 +65,7 @@ class _Attention(nn.Module):
         ----------
         query : Tensor, shape (T, B, Q)
         keys : Tensor, shape (S, B, P)
+            What stands at padding changes nothing, neither the results nor the gradients.
         mask : Tensor of bool, shape (S, B)
             False on padding.
         prepared : Tensor, optional
@@ -70,6 +78,8 @@ class _Attention(nn.Module):
 
         Raises
         ------
+        TypeError
+            If `mask` is not boolean.
         ValueError
             If a shape does not fit, or a sequence of the source is all padding.
         """
@@ -83,10 +93,22 @@ class _Attention(nn.Module):
                 f"got {tuple(keys.shape)}"
             )
         if mask.shape != keys.shape[:2]:
-            raise ValueError(f"mask must have shape {tuple(keys.shape[:2])}, got {mask.shape}")
+            raise ValueError(
+                f"mask must have shape {tuple(keys.shape[:2])}, got {tuple(mask.shape)}"
+            )
+        if mask.dtype != torch.bool:
+            raise TypeError(f"mask must be of dtype torch.bool, got {mask.dtype}")
         if not mask.any(0).all():
             raise ValueError("mask must leave at least one position to every sequence")
-        prepared = self.prepare(keys) if prepared is None else prepared
+        if prepared is None:
+            prepared = self.prepare(_without_padding(keys, mask))
+        else:
+            size = self.prepared_size
+            if prepared.shape != (*mask.shape, size):
+                raise ValueError(
+                    f"prepared must have shape {(*mask.shape, size)}, got {tuple(prepared.shape)}"
+                )
+            prepared = _without_padding(prepared, mask)
         return attend(self.score(query, prepared), keys, mask)
 
 
@@ -120,7 +142,7 @@ class BahdanauAttention(_Attention):
             ("hidden_size", hidden_size),
         ):
             check_count(name, size, 1)
-        self.query_size, self.key_size = query_size, key_size
+        self.query_size, self.key_size, self.prepared_size = query_size, key_size, hidden_size
         self.W_q = nn.Linear(query_size, hidden_size, bias=False)
         self.W_k = nn.Linear(key_size, hidden_size, bias=False)
         self.v = nn.Linear(hidden_size, 1, bias=False)
@@ -167,7 +189,8 @@ class LuongAttention(_Attention):
             raise ValueError(
                 f"kind 'dot' needs query_size = key_size, got {query_size} and {key_size}"
             )
-        self.query_size, self.key_size, self.kind = query_size, key_size, kind
+        self.query_size, self.key_size, self.prepared_size = query_size, key_size, query_size
+        self.kind = kind
         if kind == "general":
             self.W = nn.Linear(key_size, query_size, bias=False)
 

@@ -2,7 +2,8 @@
 
 Every function takes a `step`: ``step(tokens, state) -> logits, state`` with tokens (B,), logits
 (B, V). `LanguageModel.step` and `EncoderDecoder.step` are such. The state is a tensor, or tuples,
-lists and dicts of tensors, **all with the batch on axis 1**, as (1, B, H).
+lists and dicts of tensors, **all with the batch on axis 1**, as (1, B, H). Probabilities are
+computed in float64, whatever the scores are in. A module that drops units must be in `eval` mode.
 
 Shapes: B sequences, V tokens, T tokens written at most, W width of the beam.
 """
@@ -98,20 +99,21 @@ def restrict(
                   at least top_p stays
 
     in this order, and what stays is divided by its sum. Of equals, the lower number counts as
-    likelier.
+    likelier. The nucleus is measured on what top k has left.
 
     Parameters
     ----------
     logits : Tensor, shape (B, V)
     temperature : float
-        Above 0; 1 changes nothing.
+        Above 0, finite; 1 changes nothing. However small, the likeliest token keeps a probability.
     top_k : int, optional
-        At least 1.
+        At least 1; V or more changes nothing.
     top_p : float in (0, 1], optional
+        1 changes nothing.
 
     Returns
     -------
-    Tensor, shape (B, V): probabilities, rows with sum 1
+    Tensor of float64, shape (B, V): probabilities, rows with sum 1
 
     Raises
     ------
@@ -123,13 +125,16 @@ def restrict(
     Fan, Lewis and Dauphin (2018) for top k; Holtzman et al. (2020) for the nucleus.
     """
     _check_restriction(temperature, top_k, top_p)
+    logits = logits.double()
+    # The largest becomes 0 first, so that no quotient overflows.
+    logits = logits - logits.max(-1, keepdim=True).values
     p = (logits / temperature).softmax(-1)  # (decode-temperature)
     if top_k is None and top_p is None:
         return p
     ordered, order = p.sort(dim=-1, descending=True, stable=True)
     if top_k is not None:
         ordered[:, top_k:] = 0  # (decode-top-k)
-    if top_p is not None:
+    if top_p is not None and top_p < 1:
         total = ordered.sum(-1, keepdim=True)
         before = ordered.cumsum(-1) - ordered
         ordered = ordered.masked_fill(before >= top_p * total, 0)  # (decode-top-p)
@@ -140,8 +145,9 @@ def restrict(
 def pick(p: Tensor, uniforms: Tensor) -> Tensor:
     """One token of each row, by inverting the distribution function, likeliest token first.
 
-    The same number in [0, 1) gives the same *rank* in any distribution: 0 is the likeliest token.
-    So two ways of decoding can be compared on the same random numbers.
+    A number u in [0, 1) stands for a place in the ranking: the token drawn is the first at which
+    the probabilities, added from the likeliest on, exceed u. 0 is the likeliest token. So two ways
+    of decoding can be compared on the same random numbers.
 
     Parameters
     ----------
@@ -154,7 +160,7 @@ def pick(p: Tensor, uniforms: Tensor) -> Tensor:
     -------
     Tensor of int64, shape (B,)
     """
-    ordered, order = p.sort(dim=-1, descending=True, stable=True)
+    ordered, order = p.double().sort(dim=-1, descending=True, stable=True)
     cumulative = ordered.cumsum(-1)
     # Scaled by the last entry, which rounding may leave a little off 1.
     drawn = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)
@@ -189,7 +195,8 @@ def greedy(
     Raises
     ------
     TypeError, ValueError
-        If `length` is no int or below 1, or `first` is not (B,).
+        If `length` is no int or below 1, `first` is not (B,), `end` is not in 0 .. V - 1, or the
+        scores have no softmax: NaN, +infinity, or nothing but -infinity.
     """
     return _write(step, state, first, length, end, lambda logits, t: logits.argmax(-1))
 
@@ -225,11 +232,12 @@ def sample(
     Raises
     ------
     TypeError, ValueError
-        If a setting is out of range, `first` is not (B,), or `uniforms` is not (T, B) of numbers
-        in [0, 1).
+        As `greedy`; also if a setting is out of range, or `uniforms` is not (T, B) of numbers in
+        [0, 1), with T at least 1.
     """
     _check_restriction(temperature, top_k, top_p)
-    if uniforms.dim() != 2 or uniforms.shape[1:] != first.shape:
+    _check_first(first)
+    if uniforms.dim() != 2 or uniforms.shape[1:] != first.shape or not len(uniforms):
         raise ValueError(f"uniforms must have shape (T, {len(first)}), got {tuple(uniforms.shape)}")
     if not bool(((uniforms >= 0) & (uniforms < 1)).all()):
         raise ValueError("uniforms must lie in [0, 1)")
@@ -269,8 +277,12 @@ def beam_search(
 
     At each step every beginning that is kept is followed by every token, and the `width` likeliest
     of all these stay. One that ends with `end` is put aside. The search ends when nothing is left
-    to grow, or when nothing that is left could come before the `width` best put aside. With
-    `width` = 1 it is `greedy`; with `width` at least the number of beginnings it is exhaustive.
+    to grow, or when nothing that is left could come before the `width` best put aside: as no
+    token raises the log-probability and no length has a larger divisor than T, a beginning can
+    reach at most its log-probability divided by that of T. So the early end changes no result.
+
+    With `width` = 1 it is `greedy` (but for tokens of equal score, of which either may be taken);
+    with `width` at least the number of beginnings, V^(T - 1) or less, it is exhaustive.
 
     Parameters
     ----------
@@ -287,22 +299,21 @@ def beam_search(
     Returns
     -------
     list of B lists of at most W `Hypothesis`
-        The best first.
+        The best first. Fewer than W only if there are not so many of a probability above 0.
 
     Raises
     ------
     TypeError, ValueError
-        If `width` or `length` is no int or below 1, `alpha` is negative, or `first` is not (B,).
+        As `greedy`; also if `width` is no int or below 1, or `alpha` is negative or not finite.
     """
     check_count("width", width, 1)
     check_count("length", length, 1)
     _check_first(first)
-    if not alpha >= 0:
-        raise ValueError(f"alpha must be at least 0, got {alpha}")
+    if not 0 <= alpha < math.inf:
+        raise ValueError(f"alpha must be at least 0 and finite, got {alpha}")
     batch, device = len(first), first.device
-    offsets = (
-        torch.arange(batch, device=device)[:, None] * width
-    )  # row of each sequence's first beam
+    # Row of each sequence's first beam.
+    offsets = torch.arange(batch, device=device)[:, None] * width
     state = select(state, torch.arange(batch, device=device).repeat_interleave(width))
     tokens = first.repeat_interleave(width)
     # Only one beam of each sequence is alive at the start, or all would be the same.
@@ -311,8 +322,8 @@ def beam_search(
     written = torch.empty(batch, width, 0, dtype=torch.int64, device=device)
     found: list[list[Hypothesis]] = [[] for _ in range(batch)]
     for t in range(1, length + 1):
-        logits, state = step(tokens, state)
-        grown = log_p.flatten()[:, None] + logits.double().log_softmax(-1)
+        _, added, state = _ask(step, tokens, state, end)
+        grown = log_p.flatten()[:, None] + added
         vocab = grown.shape[-1]
         grown = grown.reshape(batch, width * vocab)
         log_p, chosen = grown.topk(width, -1)
@@ -351,11 +362,11 @@ def _write(step, state, first, length, end, choose) -> Decoded:
     log_p = torch.zeros(len(first), dtype=torch.float64, device=first.device)
     alive = torch.ones_like(first, dtype=torch.bool)
     for t in range(length):
-        logits, state = step(tokens, state)
+        logits, added, state = _ask(step, tokens, state, end)
         tokens = choose(logits, t)
         if end is not None:
             tokens = torch.where(alive, tokens, end)
-        taken = logits.double().log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
+        taken = added.gather(-1, tokens[:, None]).squeeze(-1)
         log_p += torch.where(alive, taken, 0.0)
         lengths += alive
         written.append(tokens)
@@ -366,6 +377,17 @@ def _write(step, state, first, length, end, choose) -> Decoded:
     return Decoded(torch.stack(written), lengths, log_p)
 
 
+def _ask(step, tokens, state, end) -> tuple[Tensor, Tensor, Any]:
+    """One step: the scores, their log-softmax in float64, the state."""
+    logits, state = step(tokens, state)
+    if end is not None and not 0 <= end < logits.shape[-1]:
+        raise ValueError(f"end must be in 0..{logits.shape[-1] - 1}, got {end}")
+    log_p = logits.double().log_softmax(-1)
+    if bool(log_p.isnan().any()):
+        raise ValueError("step must give scores with a softmax, got nan or infinity")
+    return logits, log_p, state
+
+
 def _check_first(first: Tensor) -> None:
     if first.dim() != 1 or first.dtype != torch.int64:
         raise ValueError(
@@ -374,8 +396,8 @@ def _check_first(first: Tensor) -> None:
 
 
 def _check_restriction(temperature, top_k, top_p) -> None:
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be above 0 and finite, got {temperature}")
     if top_k is not None:
         check_count("top_k", top_k, 1)
     if top_p is not None and not 0 < top_p <= 1:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstm_lib.char_model import CharModel
@@ -171,3 +172,35 @@ class LanguageModel(nn.Module):
             nats.append(-log_p.gather(-1, y_part[..., None]).squeeze(-1))
         self.train(training)
         return torch.cat(nats).T.flatten().numpy() / np.log(2)
+
+
+class StreamLoss:
+    """Loss of a `LanguageModel` on the batches of `train.Streams`; the state is carried on.
+
+    The mean of -ln p of the tokens that came, in nats. The state after a batch is the first one of
+    the next, but no gradient flows back into it (truncated BPTT); a batch with ``first`` begins
+    from zeros. For `Trainer`, which keeps the state in its checkpoints.
+
+    Attributes
+    ----------
+    state : state after the last batch, or None
+    """
+
+    def __init__(self) -> None:
+        self.state = None
+
+    def __call__(self, model: LanguageModel, batch) -> Tensor:
+        """Loss of ``(x, y, first)``: arrays of integers, both (T, B), and a bool."""
+        *windows, first = batch
+        device = model.embedding.weight.device
+        x, y = (torch.as_tensor(window, dtype=torch.int64, device=device) for window in windows)
+        logits, state = model(x, None if first else self.state)
+        pair = isinstance(state, tuple)
+        self.state = tuple(s.detach() for s in state) if pair else state.detach()
+        return F.cross_entropy(logits.flatten(0, 1), y.flatten())
+
+    def state_dict(self):
+        return {"state": self.state}
+
+    def load_state_dict(self, kept):
+        self.state = kept["state"]

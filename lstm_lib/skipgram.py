@@ -1,0 +1,287 @@
+"""Skip-gram with negative sampling (word2vec) in NumPy: the loss of one pair, and a fast trainer.
+
+Every word w has two vectors: v_w as the centre of a window, u_w as a word of the company. For a
+pair of a centre w and a word c next to it, and k noise words n_1 .. n_k,
+
+    s = v_w · u_c,   r_j = v_w · u_{n_j}
+    L = -log σ(s) - Σ_j log σ(-r_j)                                                (sg-loss)
+    dL/ds = σ(s) - 1,   dL/dr_j = σ(r_j)                                           (sg-ds)
+    dv_w = (dL/ds) u_c + Σ_j (dL/dr_j) u_{n_j}                                     (sg-dv)
+    du_c = (dL/ds) v_w,   du_{n_j} = (dL/dr_j) v_w                                 (sg-du)
+
+Sources: Mikolov et al. (2013b) for the objective, the noise (counts to the power 3/4) and the
+subsampling of frequent words; Ji et al. (2016) for noise words shared by a batch.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from .scratch.functions import check_positive, check_size, sigmoid
+from .word_vectors import WordVectors
+
+
+def pair_loss(v, u, noise):
+    """The loss of one pair and its gradients, equation by equation: the readable version.
+
+    Parameters
+    ----------
+    v : array, shape (E,)
+        Of the centre.
+    u : array, shape (E,)
+        Of the word in its company.
+    noise : array, shape (k, E)
+        Of the noise words, as company.
+
+    Returns
+    -------
+    loss : float
+    dv, du, dnoise : arrays shaped like v, u, noise
+    """
+    s, r = v @ u, noise @ v
+    loss = np.logaddexp(0, -s) + np.logaddexp(0, r).sum()  # (sg-loss)
+    ds, dr = sigmoid(s) - 1, sigmoid(r)  # (sg-ds)
+    dv = ds * u + dr @ noise  # (sg-dv)
+    du, dnoise = ds * v, np.outer(dr, v)  # (sg-du)
+    return loss, dv, du, dnoise
+
+
+def text_loss(v, u, noise, reach, sentence, window, negative):
+    """The loss of all pairs in a stretch of text, and its gradients.
+
+    A pair is two words of one sentence, at most as far apart as the centre reaches. All pairs
+    share M noise words, each with weight k / M: the mean over the noise is that of k words drawn
+    for each pair, and the sums over it become matrix products.
+
+    Parameters
+    ----------
+    v, u : arrays, shape (P, E)
+        Of the words of the text in order, as centres and as company.
+    noise : array, shape (M, E)
+    reach : int array, shape (P,)
+        Each 1 .. window.
+    sentence : int array, shape (P,)
+        Number of the sentence that each word stands in.
+    window : int
+    negative : float
+        k.
+
+    Returns
+    -------
+    loss : float, the sum over the pairs
+    pairs : int, their number
+    dv, du, dnoise : arrays shaped like v, u, noise
+    """
+    dv, du = np.zeros_like(v), np.zeros_like(u)
+    loss, company = 0.0, np.zeros(len(v), v.dtype)
+    for d in range(1, min(window, len(v) - 1) + 1):
+        early, late = slice(None, -d), slice(d, None)
+        together = sentence[early] == sentence[late]
+        for centre, other in ((early, late), (late, early)):
+            pair = together & (reach[centre] >= d)
+            s = np.einsum("pe,pe->p", v[centre], u[other])
+            loss += np.logaddexp(0, -s) @ pair
+            ds = ((sigmoid(s) - 1) * pair)[:, None]
+            dv[centre] += ds * u[other]
+            du[other] += ds * v[centre]
+            company[centre] += pair
+    r = v @ noise.T
+    weight = company[:, None] * (negative / len(noise))
+    loss += float((np.logaddexp(0, r) * weight).sum())
+    dr = (sigmoid(r) * weight).astype(v.dtype)
+    dv += dr @ noise
+    return loss, int(company.sum()), dv, du, dr.T @ v
+
+
+class SkipGram:
+    """Skip-gram vectors of a text, trained with AdaGrad on stretches of it.
+
+    word2vec makes one step of SGD for each pair. Here a step takes all pairs of a stretch of P
+    words at once, in which a frequent word occurs many times and a rare one once; AdaGrad
+    (Duchi et al., 2011) gives each number of each vector a step length of its own.
+
+    Parameters
+    ----------
+    sentences : iterable of sequences of str
+        No pair crosses the end of a sentence.
+    size : int
+        E.
+    window : int
+        Largest distance. The reach of each centre is drawn from 1 .. window, so near words
+        count more.
+    negative : int
+        k, noise words for each pair.
+    min_count : int
+        Words that occur less often are taken out of the text, before pairs are made.
+    subsample : float or None
+        t: a word of frequency f is kept with probability min(1, sqrt(t / f)), drawn anew in
+        each epoch  (sg-subsample). None keeps all.
+    power : float
+        Noise words are drawn in proportion to count ** power  (sg-noise).
+    seed : int
+
+    Attributes
+    ----------
+    words : tuple of V str, the most frequent first
+    counts : int array, shape (V,)
+    ids, sentence : int arrays, shape (N,)
+        The text, and for each of its words the number of the sentence.
+    inputs, outputs : float32 arrays, shape (V, E)
+        v_w and u_w. v begins uniform in ±1 / (2 E), u at zero, as in word2vec.
+    losses : list of float
+        Mean loss of a pair in each epoch of training, while it was trained.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not one of those listed, or fewer than two words are frequent enough.
+    """
+
+    def __init__(
+        self,
+        sentences: Iterable[Sequence[str]],
+        size: int = 100,
+        *,
+        window: int = 5,
+        negative: int = 5,
+        min_count: int = 5,
+        subsample: float | None = 1e-3,
+        power: float = 0.75,
+        seed: int = 0,
+    ) -> None:
+        for name, value in (("size", size), ("window", window), ("negative", negative)):
+            check_size(value, name)
+        check_size(min_count, "min_count")
+        if subsample is not None:
+            check_positive(subsample, "subsample")
+        self.window, self.negative = window, negative
+        self.words, self.counts, self.ids, self.sentence = number(sentences, min_count)
+        frequency = self.counts / self.counts.sum()
+        keep = np.ones(len(self.words)) if subsample is None else np.sqrt(subsample / frequency)
+        self._keep = np.minimum(keep, 1)[self.ids]
+        noise = self.counts.astype(float) ** power
+        self._noise = np.cumsum(noise / noise.sum())
+        self._rng = np.random.default_rng(seed)
+        shape = len(self.words), size
+        self.inputs = self._rng.uniform(-0.5 / size, 0.5 / size, shape).astype(np.float32)
+        self.outputs = np.zeros(shape, np.float32)
+        self._squares = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self.losses = []
+
+    @property
+    def vectors(self) -> WordVectors:
+        """The centre vectors, which are what word2vec writes."""
+        return WordVectors(self.words, self.inputs.copy())
+
+    def train(
+        self, epochs: int, *, rate: float = 0.1, stretch: int = 1024, shared: int = 256
+    ) -> "SkipGram":
+        """Go through the text `epochs` times more.
+
+        Parameters
+        ----------
+        epochs : int
+        rate : float
+            AdaGrad's step: rate / sqrt(sum of squared gradients so far).
+        stretch, shared : int
+            P, words in a step, and M, the noise words that they share.
+
+        Returns
+        -------
+        SkipGram
+            Itself.
+        """
+        check_size(epochs, "epochs")
+        check_positive(rate, "rate")
+        check_size(stretch, "stretch")
+        check_size(shared, "shared")
+        for _ in range(epochs):
+            kept = np.flatnonzero(self._rng.random(len(self.ids)) < self._keep)
+            ids, sentence = self.ids[kept], self.sentence[kept]
+            reach = self._rng.integers(1, self.window + 1, len(ids))
+            total = pairs = 0
+            for start in range(0, len(ids), stretch):
+                part = slice(start, start + stretch)
+                loss, count = self._step(ids[part], reach[part], sentence[part], rate, shared)
+                total, pairs = total + loss, pairs + count
+            self.losses.append(float(total / max(pairs, 1)))
+        return self
+
+    def _step(self, ids, reach, sentence, rate, shared):
+        noise = np.searchsorted(self._noise, self._rng.random(shared), "right")
+        loss, pairs, dv, du, dnoise = text_loss(
+            self.inputs[ids],
+            self.outputs[ids],
+            self.outputs[noise],
+            reach,
+            sentence,
+            self.window,
+            self.negative,
+        )
+        _adagrad(self.inputs, self._squares[0], ids, dv, rate)
+        both = np.concatenate([ids, noise]), np.concatenate([du, dnoise])
+        _adagrad(self.outputs, self._squares[1], *both, rate)
+        return loss, pairs
+
+
+def train_skipgram(
+    sentences: Iterable[Sequence[str]],
+    size: int = 100,
+    *,
+    epochs: int = 5,
+    rate: float = 0.1,
+    **options,
+) -> WordVectors:
+    """The vectors of ``SkipGram(sentences, size, **options).train(epochs, rate=rate)``."""
+    return SkipGram(sentences, size, **options).train(epochs, rate=rate).vectors
+
+
+def number(sentences, min_count):
+    """Number the words of a text, the most frequent first, equals in order of the text.
+
+    Parameters
+    ----------
+    sentences : iterable of sequences of str
+    min_count : int
+        Words that occur less often are left out of the text.
+
+    Returns
+    -------
+    words : tuple of V str
+    counts : int array, shape (V,)
+    ids, sentence : int arrays, shape (N,)
+
+    Raises
+    ------
+    TypeError
+        If a sentence is a string: its letters would be taken for words.
+    ValueError
+        If fewer than two different words are frequent enough.
+    """
+    sentences = [list(_words(sentence)) for sentence in sentences]
+    counts = Counter(word for sentence in sentences for word in sentence)
+    words = tuple(word for word, count in counts.most_common() if count >= min_count)
+    if len(words) < 2:
+        raise ValueError(
+            f"sentences: expected at least two words that occur {min_count} times, got {words}"
+        )
+    rows = {word: row for row, word in enumerate(words)}
+    pairs = [(rows[word], n) for n, line in enumerate(sentences) for word in line if word in rows]
+    ids, sentence = np.array(pairs, np.int64).T.copy()
+    return words, np.array([counts[word] for word in words]), ids, sentence
+
+
+def _words(sentence):
+    if isinstance(sentence, str):
+        raise TypeError(f"sentences: expected sequences of words, got the str {sentence[:40]!r}")
+    return sentence
+
+
+def _adagrad(table, squares, ids, gradients, rate):
+    """One step for the rows `ids`; the gradients of a row that occurs twice are added first."""
+    order = np.argsort(ids, kind="stable")
+    rows, starts = np.unique(ids[order], return_index=True)
+    summed = np.add.reduceat(gradients[order], starts, axis=0)
+    squares[rows] += summed**2
+    table[rows] -= rate * summed / np.sqrt(squares[rows] + 1e-10)

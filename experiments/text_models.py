@@ -52,7 +52,10 @@ SETTINGS = {
     # hidden size, and the share of the training text that is read
     "grid": [[32, 1 / 2], [64, 1 / 2], [128, 1 / 2], [256, 1 / 2], [128, 1 / 8], [128, 1 / 32]],
     "shares": [1 / 32, 1 / 8, 1 / 2, 1],  # what the n-grams count
-    "max_order": {"characters": 9, "words": 6},
+    "orders": {
+        "characters": [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 24],
+        "words": [1, 2, 3, 4, 5, 6, 8, 10, 12, 16],
+    },
 }
 QUICK = SETTINGS | {
     "words": 50,
@@ -66,7 +69,7 @@ QUICK = SETTINGS | {
     "limit": 4000,
     "grid": [[8, 1 / 2], [8, 1 / 4]],
     "shares": [1 / 4, 1],
-    "max_order": {"characters": 3, "words": 3},
+    "orders": {"characters": [1, 2, 4], "words": [1, 2, 3]},
 }
 MODULES = tuple(stdlib_text.MODULES)  # train, valid, test
 
@@ -149,7 +152,7 @@ def ngram_row(unit, share, settings):
         len(text.train),
         len(text.words),
     )
-    row["orders"] = list(range(1, settings["max_order"][unit] + 1))
+    row["orders"] = settings["orders"][unit]
     for order in row["orders"]:
         model = NGram(order, len(text.words)).fit(text.train)
         for split in ("valid", "test"):
@@ -179,16 +182,18 @@ def main(argv=None):
     torch.set_num_threads(1)  # so that the CPU seconds count one core
     settings = QUICK if options.quick else SETTINGS
     corpus = {"corpus_sha256": stdlib_text.corpus_hash()}
-    versions = json.loads(
-        json.dumps({"settings": settings, **results.current_versions(), **corpus})
-    )
+
+    def made_with(*others):
+        used = {key: value for key, value in settings.items() if key not in others}
+        return json.loads(json.dumps({"settings": used, **results.current_versions(), **corpus}))
+
     parts = options.work / ("quick" if options.quick else "rows")
     parts.mkdir(parents=True, exist_ok=True)
     units = tuple(settings["window"])
     lstm = [
         kept(
             parts / f"lstm, {unit}, {hidden}, {share:.4f}.json",
-            versions,
+            made_with("grid", "shares", "orders"),
             lambda cell=(unit, hidden, share): lstm_row(*cell, settings),
         )
         for hidden, share in tqdm(settings["grid"])
@@ -197,7 +202,7 @@ def main(argv=None):
     ngram = [
         kept(
             parts / f"ngram, {unit}, {share:.4f}.json",
-            versions,
+            made_with("grid", "shares"),
             lambda cell=(unit, share): ngram_row(*cell, settings),
         )
         for share in tqdm(settings["shares"])

@@ -33,23 +33,19 @@ class NGram:
     order : int
         n, at least 1. Order 1 ignores the context.
     vocab_size : int
-        V: symbols are integers 0 to V - 1. V**n must be below 2**63.
+        V: symbols are integers 0 to V - 1.
 
     Raises
     ------
     TypeError
         If a number is not an integer.
     ValueError
-        If a number is too small or V**n is too large.
+        If a number is too small.
     """
 
     def __init__(self, order, vocab_size):
         self.order = check_size(order, "order")
         self.vocab_size = check_size(vocab_size, "vocab_size")
-        if self.vocab_size**self.order >= 2**63:
-            raise ValueError(
-                f"order: expected vocab_size**order < 2**63, got {vocab_size}**{order}"
-            )
         self._levels = None
 
     @property
@@ -80,16 +76,31 @@ class NGram:
         ids = self._check(ids, "ids")
         if len(ids) < self.order:
             raise ValueError(f"ids: expected at least {self.order} symbols, got {len(ids)}")
-        seen, counts = np.unique(self._codes(ids, self.order), return_counts=True)
-        levels = [_Level(seen, counts, self.vocab_size)]
-        for k in range(self.order - 1, 0, -1):
-            size = self.vocab_size**k
-            # Every different (k+1)-gram adds one left neighbour to its last k symbols.
-            codes, counts = np.unique(seen % size, return_counts=True)
-            levels.append(_Level(codes, counts, self.vocab_size))
-            # The text's first k symbols may have no left neighbour, and are still seen.
-            seen = np.union1d(codes, self._codes(ids[:k], k))
-        self._levels = levels[::-1]
+        if len(ids) * self.vocab_size >= 2**63:
+            raise ValueError(
+                f"vocab_size: expected V N < 2**63 for a text of {len(ids)} symbols, "
+                f"got {self.vocab_size}"
+            )
+        # Number of the (k-1)-gram that begins at each place, in the sorted list of the different
+        # ones; a k-gram is that number and its last symbol.
+        numbers, levels = np.zeros(len(ids) + 1, np.int64), []
+        for k in range(1, self.order + 1):
+            codes, first, grams, counts = np.unique(
+                numbers[:-1] * self.vocab_size + ids[k - 1 :],
+                return_index=True,
+                return_inverse=True,
+                return_counts=True,
+            )
+            if levels:
+                # Every different k-gram adds one left neighbour to its last k - 1 symbols.
+                levels[-1][1] = np.bincount(numbers[first + 1], minlength=len(levels[-1][0]))
+            levels.append([codes, counts])
+            numbers = grams
+        sizes = [1, *(len(codes) for codes, _ in levels)]
+        self._levels = [
+            _Level(codes, counts, contexts, self.vocab_size)
+            for (codes, counts), contexts in zip(levels, sizes, strict=False)
+        ]
         return self
 
     def bits(self, ids):
@@ -116,8 +127,9 @@ class NGram:
         levels = self._fitted()
         ids = self._check(ids, "ids")
         p = np.full(len(ids), 1 / self.vocab_size)
+        numbers = np.zeros(len(ids) + 1, np.int64)
         for k, level in enumerate(levels[: len(ids)], start=1):
-            p[k - 1 :] = level.interpolate(self._codes(ids, k), p[k - 1 :])
+            p[k - 1 :], numbers = level.interpolate(numbers[:-1], ids[k - 1 :], p[k - 1 :])
         return -np.log2(p)
 
     def bits_per_symbol(self, ids):
@@ -149,11 +161,11 @@ class NGram:
         levels = self._fitted()
         context = self._check(context, "context")
         p = np.full(self.vocab_size, 1 / self.vocab_size)
-        code = 0
         for k, level in enumerate(levels[: len(context) + 1]):
-            if k:
-                code += int(context[-k]) * self.vocab_size ** (k - 1)
-            p = level.distribution(code, p)
+            number = 0
+            for below, symbol in zip(levels, context[len(context) - k :], strict=False):
+                number = below.number(number, int(symbol))
+            p = level.distribution(number, p)
         return p
 
     def sample(self, length, *, rng, prompt=()):
@@ -200,49 +212,50 @@ class NGram:
             return ids.astype(np.int64)
         return check_ids(ids, self.vocab_size, name).astype(np.int64)
 
-    def _codes(self, ids, k):
-        """The k-grams of `ids` as numbers in base V, oldest symbol first: shape (N - k + 1,)."""
-        count = len(ids) - k + 1
-        codes = np.zeros(count, np.int64)
-        for j in range(k):
-            codes = codes * self.vocab_size + ids[j : j + count]
-        return codes
-
 
 class _Level:
-    """The counts of one order: sorted codes of its n-grams, and where each context begins."""
+    """The counts of one order.
 
-    def __init__(self, codes, counts, vocab_size):
+    A k-gram is the code ``(number of its first k - 1 symbols) V + its last symbol``; its own number
+    is the place of that code among all of the text, and -1 if the text has none. The number of
+    nothing is 0. One k-gram of the text, its first, may have the count 0: no symbol stands before
+    it.
+    """
+
+    def __init__(self, codes, counts, contexts, vocab_size):
         self.vocab_size = vocab_size
         self.codes = codes
         self.counts = counts
         ones, twos = np.count_nonzero(counts == 1), np.count_nonzero(counts == 2)
         self.discount = float(ones / (ones + 2 * twos)) if ones else 0.5
-        self.contexts, first = np.unique(codes // vocab_size, return_index=True)
-        self.first = np.append(first, len(codes))
-        self.totals = np.add.reduceat(counts, first)
+        context = codes // vocab_size
+        self.first = np.searchsorted(context, np.arange(contexts + 1))
+        self.totals = np.bincount(context, counts, contexts)
+        self.kinds = np.bincount(context, counts > 0, contexts)
 
-    def interpolate(self, codes, lower):
-        """p of each n-gram's last symbol, given p of the next lower order: both (M,)."""
-        row, known = _find(self.contexts, codes // self.vocab_size)
-        place, seen = _find(self.codes, codes)
+    def interpolate(self, numbers, symbols, lower):
+        """p of each symbol and the number of each k-gram, given the contexts' numbers: all (M,)."""
+        codes = numbers * self.vocab_size + symbols
+        place = np.minimum(np.searchsorted(self.codes, codes), len(self.codes) - 1)
+        seen = self.codes[place] == codes  # not for a context of number -1: its code is negative
         kept = np.where(seen, np.maximum(self.counts[place] - self.discount, 0), 0)
-        freed = self.discount * (self.first[row + 1] - self.first[row])
-        return np.where(known, (kept + freed * lower) / self.totals[row], lower)
+        totals = np.where(numbers >= 0, self.totals[numbers], 0)
+        freed = self.discount * self.kinds[numbers]
+        known = totals > 0
+        p = np.where(known, (kept + freed * lower) / np.where(known, totals, 1), lower)
+        return p, np.where(seen, place, -1)
 
-    def distribution(self, context, lower):
-        """The same for every symbol after one context, given its code: both (V,)."""
-        row, known = _find(self.contexts, np.array(context))
-        if not known:
+    def number(self, context, symbol):
+        """The number of one k-gram."""
+        code = context * self.vocab_size + symbol
+        place = min(int(np.searchsorted(self.codes, code)), len(self.codes) - 1)
+        return place if self.codes[place] == code else -1
+
+    def distribution(self, number, lower):
+        """p of every symbol after one context, given its number: (V,)."""
+        if number < 0 or self.totals[number] == 0:
             return lower
-        part = slice(self.first[row], self.first[row + 1])
-        freed = self.discount * (part.stop - part.start)
-        p = freed * lower
+        part = slice(self.first[number], self.first[number + 1])
+        p = self.discount * self.kinds[number] * lower
         p[self.codes[part] % self.vocab_size] += np.maximum(self.counts[part] - self.discount, 0)
-        return p / self.totals[row]
-
-
-def _find(table, values):
-    """Positions of `values` in a sorted `table`, and whether each is really there."""
-    place = np.minimum(np.searchsorted(table, values), len(table) - 1)
-    return place, table[place] == values
+        return p / self.totals[number]

@@ -154,8 +154,15 @@ def test_sample_repeats_with_its_generator():
 def test_large_codes_do_not_overflow():
     model = NGram(9, 96).fit(np.arange(96).repeat(2))
     assert model.probs(np.full(8, 95)).sum() == pytest.approx(1, abs=1e-12)
-    with pytest.raises(ValueError, match=r"vocab_size\*\*order < 2\*\*63, got 96\*\*10"):
-        NGram(10, 96)
+    # 96**30 has 198 bits: contexts are numbered as they occur, not by their symbols.
+    text = np.tile(np.random.default_rng(0).integers(96, size=200), 3)
+    model = NGram(30, 96).fit(text)
+    assert model.probs(text[:35])[text[35]] > 0.8
+    assert slow_probability(text, 30, 96, text[5:35], text[35]) == pytest.approx(
+        model.probs(text[:35])[text[35]], rel=1e-12
+    )
+    with pytest.raises(ValueError, match=r"vocab_size: expected V N < 2\*\*63 for a text of 3"):
+        NGram(1, 2**62).fit([0, 1, 2])
 
 
 @pytest.mark.parametrize(

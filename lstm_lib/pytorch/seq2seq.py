@@ -176,7 +176,10 @@ class EncoderDecoder(nn.Module):
         return self.decode(inputs, self.encode(source))[2]
 
     def step(self, tokens: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Read one target token of each sequence, (B,): logits (B, V), state. For `decoding`."""
+        """Read one target token of each sequence, (B,): logits (B, V), state. For `decoding`.
+
+        In training mode every step draws a dropout mask of its own.
+        """
         logits, state, _ = self.decode(tokens[None], state)
         return logits[0], state
 
@@ -196,7 +199,15 @@ class EncoderDecoder(nn.Module):
         logits : Tensor, shape (T, B, V)
         state : dict
         weights : Tensor, shape (T, B, S), or None without attention
+
+        Raises
+        ------
+        ValueError
+            If `inputs` is no (T, B) with T at least 1 and the B of the state.
         """
+        batch = state["h"].shape[1]
+        if inputs.dim() != 2 or not len(inputs) or inputs.shape[1] != batch:
+            raise ValueError(f"inputs must have shape (T, {batch}), got {tuple(inputs.shape)}")
         embedded = self.dropout(self.target_embedding(inputs))
         start = (state["h"], state["c"])
         weights = None

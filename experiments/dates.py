@@ -1,6 +1,6 @@
 """Dates to ISO 8601: the stored tables of chapter 5.3.
 
-    python experiments/dates.py            # about three quarters of an hour on one core
+    python experiments/dates.py            # about half an hour on one core
     python experiments/dates.py --quick    # two updates each, to see that it works
 
 Every model is an `EncoderDecoder` without attention, trained on the same pairs. Four questions:
@@ -32,7 +32,7 @@ from lstm_lib import results
 from lstm_lib.files import write_atomically
 from lstm_lib.pytorch import EncoderDecoder, Trainer, seeded
 from lstm_lib.pytorch.decoding import greedy
-from lstm_lib.tasks.dates import FORMATS, LANGUAGES, STYLES, YEARS, date_pairs
+from lstm_lib.tasks.dates import FORMATS, STYLES, YEARS, date_pairs
 from lstm_lib.train import Batches
 from lstm_lib.vocabulary import END, PAD, START, UNKNOWN, Vocabulary, pair_batch
 
@@ -57,10 +57,11 @@ MODELS = {
     "padded: padding is read": BASE | {"filler": UNKNOWN},
     **{f"unseen: {style}": BASE | {"without": style} for style in STYLES},
     "unseen: 1980s": BASE | {"without": "1980s"},
-    **{f"unseen: {language}": BASE | {"without": language} for language in LANGUAGES},
+    **{
+        f"unseen: {language}": BASE | {"without": language} for language in ("es", "fi", "ru", "zh")
+    },
     "order: forwards, 3000 updates": BASE | {"longer": 3},
     "order: reversed, 3000 updates": BASE | {"order": "reversed", "longer": 3},
-    "order: both directions, 3000 updates": BASE | {"order": "both", "longer": 3},
 }
 """Settings of each model; "hidden" 64, forwards, is the one of the chapter."""
 

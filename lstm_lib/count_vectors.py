@@ -1,7 +1,7 @@
-"""Word vectors by counting company: co-occurrence, PPMI and a truncated SVD.
+"""Word vectors by counting company: co-occurrence, PPMI, a truncated SVD, and GloVe.
 
-The baseline for every vector that is trained. Sources: Church & Hanks (1990) for PMI, Levy &
-Goldberg (2014) for the shift by log k, Levy, Goldberg & Dagan (2015) for the choices.
+The baseline for every vector that is trained. Sources: Levy & Goldberg (2014) for PMI and its
+shift by log k, Levy, Goldberg & Dagan (2015) for the choices, Pennington et al. (2014) for GloVe.
 """
 
 import numpy as np
@@ -9,6 +9,7 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from .scratch.functions import check_positive, check_size
+from .skipgram import adagrad
 
 
 def cooccurrence(ids, sentence, size, window=5):
@@ -100,3 +101,73 @@ def svd_vectors(table, size, weight=0.5):
     u, s = u[:, order], s[order]
     largest = np.abs(u).argmax(0)
     return u * np.sign(u[largest, np.arange(size)]) * s**weight
+
+
+def glove_loss(w, c, b, d, x, x_max, alpha=0.75):
+    """GloVe's loss of N entries of a table of counts, and its gradients.
+
+        J = Σ_n f(x_n) e_n²,   e_n = w_n · c_n + b_n + d_n - log x_n,
+        f(x) = min((x / x_max)^alpha, 1)                                          (glove-loss)
+
+    Parameters
+    ----------
+    w, c : arrays, shape (N, E)
+        Vectors of the row's word and of the column's.
+    b, d : arrays, shape (N, 1)
+        Their biases.
+    x : array, shape (N,)
+        Counts above 0.
+    x_max, alpha : float
+
+    Returns
+    -------
+    loss : float
+    dw, dc : arrays, shape (N, E)
+    db : array, shape (N, 1), which is dd too
+    """
+    error = np.einsum("ne,ne->n", w, c)[:, None] + b + d - np.log(x)[:, None]
+    weight = np.minimum((x / x_max) ** alpha, 1)[:, None]
+    db = 2 * weight * error
+    return float((weight * error**2).sum()), db * c, db * w, db
+
+
+def glove_vectors(counts, size, *, epochs=30, rate=0.05, x_max=10.0, batch=4096, seed=0):
+    """Vectors w + c that minimise (glove-loss), by AdaGrad over the entries above 0.
+
+    Parameters
+    ----------
+    counts : sparse array, shape (V, V)
+    size : int
+        E.
+    epochs, batch : int
+    rate, x_max : float
+        Pennington et al. (2014) took 0.05 and 100, for texts of 10^9 words and more.
+    seed : int
+
+    Returns
+    -------
+    vectors : ndarray of float32, shape (V, E)
+    losses : list of float
+        Mean of f(x) e² in each epoch.
+    """
+    for name, value in (("size", size), ("epochs", epochs), ("batch", batch)):
+        check_size(value, name)
+    check_positive(x_max, "x_max")
+    table = sparse.coo_array(counts)
+    row, column = table.coords
+    rng = np.random.default_rng(seed)
+    shapes = ((table.shape[0], width) for width in (size, size, 1, 1))
+    tables = [rng.uniform(-0.5 / size, 0.5 / size, s).astype(np.float32) for s in shapes]
+    squares = [np.ones_like(part) for part in tables]  # so that the first steps are no jumps
+    losses = []
+    for _ in range(epochs):
+        total = 0.0
+        for part in np.split(rng.permutation(table.nnz), range(batch, table.nnz, batch)):
+            at = row[part], column[part], row[part], column[part]
+            rows = [t[n] for t, n in zip(tables, at, strict=True)]
+            loss, dw, dc, db = glove_loss(*rows, table.data[part], x_max)
+            total += loss
+            for which, gradient in enumerate((dw, dc, db, db)):
+                adagrad(tables[which], squares[which], at[which], gradient, rate)
+        losses.append(total / table.nnz)
+    return tables[0] + tables[1], losses

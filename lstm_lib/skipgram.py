@@ -9,8 +9,14 @@ pair of a centre w and a word c next to it, and k noise words n_1 .. n_k,
     dv_w = (dL/ds) u_c + Σ_j (dL/dr_j) u_{n_j}                                     (sg-dv)
     du_c = (dL/ds) v_w,   du_{n_j} = (dL/dr_j) v_w                                 (sg-du)
 
+With subwords, v_w is a sum over the n-grams g of the spelling, and each z_g gets the gradient of
+every word that it stands in:
+
+    v_w = Σ_g z_g,   dz_g = Σ_w dv_w                                               (sg-subword)
+
 Sources: Mikolov et al. (2013b) for the objective, the noise (counts to the power 3/4) and the
-subsampling of frequent words; Ji et al. (2016) for noise words shared by a batch.
+subsampling of frequent words; Ji et al. (2016) for noise words shared by a batch;
+Bojanowski et al. (2017) for subwords.
 """
 
 from collections import Counter
@@ -94,6 +100,25 @@ def text_loss(v, u, noise, reach, sentence, window, negative):
     return loss, int(company.sum()), dv, du, dr.T @ v
 
 
+def ngrams(word, sizes=(3, 6)):
+    """The n-grams of a word between ``<`` and ``>``, and the whole, each once.
+
+    >>> ngrams("cat", (3, 4))
+    ['<ca', 'cat', 'at>', '<cat', 'cat>', '<cat>']
+
+    Parameters
+    ----------
+    word : str
+    sizes : pair of int
+        Smallest and largest n.
+    """
+    whole = f"<{word}>"
+    grams = (
+        whole[k : k + n] for n in range(sizes[0], sizes[1] + 1) for k in range(len(whole) - n + 1)
+    )
+    return list(dict.fromkeys([*grams, whole]))
+
+
 class SkipGram:
     """Skip-gram vectors of a text, trained with AdaGrad on stretches of it.
 
@@ -119,6 +144,9 @@ class SkipGram:
         each epoch  (sg-subsample). None keeps all.
     power : float
         Noise words are drawn in proportion to count ** power  (sg-noise).
+    subwords : pair of int, optional
+        Sizes of the n-grams that the centre vectors are sums of, as in fastText; by default
+        each word has a vector of its own.
     seed : int
 
     Attributes
@@ -127,8 +155,12 @@ class SkipGram:
     counts : int array, shape (V,)
     ids, sentence : int arrays, shape (N,)
         The text, and for each of its words the number of the sentence.
-    inputs, outputs : float32 arrays, shape (V, E)
-        v_w and u_w. v begins uniform in ±1 / (2 E), u at zero, as in word2vec.
+    outputs : float32 array, shape (V, E)
+        u_w, zero at first; what v is made of begins uniform in ±1 / (2 E), as in word2vec.
+    grams : dict of str to int
+        With subwords, the row of each n-gram in `table`.
+    table : float32 array
+        z_g with subwords; without, `inputs` itself.
     losses : list of float
         Mean loss of a pair in each epoch of training, while it was trained.
 
@@ -148,6 +180,7 @@ class SkipGram:
         min_count: int = 5,
         subsample: float | None = 1e-3,
         power: float = 0.75,
+        subwords: tuple[int, int] | None = None,
         seed: int = 0,
     ) -> None:
         for name, value in (("size", size), ("window", window), ("negative", negative)):
@@ -163,16 +196,43 @@ class SkipGram:
         noise = self.counts.astype(float) ** power
         self._noise = np.cumsum(noise / noise.sum())
         self._rng = np.random.default_rng(seed)
-        shape = len(self.words), size
-        self.inputs = self._rng.uniform(-0.5 / size, 0.5 / size, shape).astype(np.float32)
-        self.outputs = np.zeros(shape, np.float32)
-        self._squares = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self.subwords, self.grams = subwords, {}
+        if subwords is not None:
+            for word in self.words:
+                for gram in ngrams(word, subwords):
+                    self.grams.setdefault(gram, len(self.grams))
+            parts = [[self.grams[g] for g in ngrams(word, subwords)] for word in self.words]
+            self._lengths = np.array([len(part) for part in parts])
+            self._starts = np.cumsum(self._lengths) - self._lengths
+            self._parts = np.concatenate(parts)
+        shape = len(self.grams or self.words), size
+        self.table = self._rng.uniform(-0.5 / size, 0.5 / size, shape).astype(np.float32)
+        self.outputs = np.zeros((len(self.words), size), np.float32)
+        self._squares = np.zeros_like(self.table), np.zeros_like(self.outputs)
         self.losses = []
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """v_w of all words, shape (V, E)."""
+        return self.table if self.subwords is None else self._sums(np.arange(len(self.words)))[0]
 
     @property
     def vectors(self) -> WordVectors:
         """The centre vectors, which are what word2vec writes."""
         return WordVectors(self.words, self.inputs.copy())
+
+    def spelled(self, word: str) -> np.ndarray:
+        """v of a word that need not be in the text: the sum of its n-grams that are, (E,).
+
+        Raises
+        ------
+        ValueError
+            If the model has no subwords, or none of those of the word.
+        """
+        rows = [self.grams[g] for g in ngrams(word, self.subwords or (3, 6)) if g in self.grams]
+        if not rows:
+            raise ValueError(f"word: expected one with n-grams of the text, got {word!r}")
+        return self.table[rows].sum(0)
 
     def train(
         self, epochs: int, *, rate: float = 0.1, stretch: int = 1024, shared: int = 256
@@ -210,8 +270,10 @@ class SkipGram:
 
     def _step(self, ids, reach, sentence, rate, shared):
         noise = np.searchsorted(self._noise, self._rng.random(shared), "right")
+        rows, where = np.unique(ids, return_inverse=True)
+        v, parts, lengths = self._sums(rows)
         loss, pairs, dv, du, dnoise = text_loss(
-            self.inputs[ids],
+            v[where],
             self.outputs[ids],
             self.outputs[noise],
             reach,
@@ -219,10 +281,21 @@ class SkipGram:
             self.window,
             self.negative,
         )
-        _adagrad(self.inputs, self._squares[0], ids, dv, rate)
+        dv = np.repeat(add_rows(dv, where)[1], lengths, axis=0)  # (sg-subword)
+        adagrad(self.table, self._squares[0], parts, dv, rate)
         both = np.concatenate([ids, noise]), np.concatenate([du, dnoise])
-        _adagrad(self.outputs, self._squares[1], *both, rate)
+        adagrad(self.outputs, self._squares[1], *both, rate)
         return loss, pairs
+
+    def _sums(self, words):
+        """v of some words; the rows of `table` they are sums of, in order; how many each."""
+        if self.subwords is None:
+            return self.table[words], words, np.ones(len(words), int)
+        lengths = self._lengths[words]
+        starts = np.cumsum(lengths) - lengths
+        at = np.arange(lengths.sum()) + np.repeat(self._starts[words] - starts, lengths)
+        parts = self._parts[at]
+        return np.add.reduceat(self.table[parts], starts, axis=0), parts, lengths
 
 
 def train_skipgram(
@@ -278,10 +351,26 @@ def _words(sentence):
     return sentence
 
 
-def _adagrad(table, squares, ids, gradients, rate):
-    """One step for the rows `ids`; the gradients of a row that occurs twice are added first."""
+def add_rows(rows, ids):
+    """Sum the rows of an array (N, E) that have the same number: numbers in order, and sums."""
     order = np.argsort(ids, kind="stable")
-    rows, starts = np.unique(ids[order], return_index=True)
-    summed = np.add.reduceat(gradients[order], starts, axis=0)
+    numbers, starts = np.unique(ids[order], return_index=True)
+    return numbers, np.add.reduceat(rows[order], starts, axis=0)
+
+
+def adagrad(table, squares, ids, gradients, rate):
+    """One step of AdaGrad for some rows of a table, in place.
+
+        squares += g²,   row -= rate g / sqrt(squares)                                  (adagrad)
+
+    Parameters
+    ----------
+    table, squares : arrays, shape (V, E)
+    ids : int array, shape (N,)
+        Rows; the gradients of one that occurs twice are added first.
+    gradients : array, shape (N, E)
+    rate : float
+    """
+    rows, summed = add_rows(gradients, ids)
     squares[rows] += summed**2
     table[rows] -= rate * summed / np.sqrt(squares[rows] + 1e-10)

@@ -138,6 +138,51 @@ class WordVectors:
         order = np.argsort(-cosines, kind="stable")[: min(count, len(self) - len(set(left_out)))]
         return [(self.words[row], float(cosines[row])) for row in order]
 
+    def ranks(self, pairs: Iterable[tuple[str, str]]) -> np.ndarray:
+        """Rank of b among the neighbours of a, for pairs (a, b): 1 if no other word is nearer.
+
+        Words as near as b rank before it, so that vectors without neighbours gain nothing.
+
+        Parameters
+        ----------
+        pairs : iterable of N pairs of different words
+
+        Returns
+        -------
+        ndarray of int, shape (N,), each 1 .. V - 1
+
+        Raises
+        ------
+        KeyError
+            If a word has no vector.
+        ValueError
+            If the two words of a pair are the same.
+        """
+        found = []
+        for a, b in pairs:
+            if a == b:
+                raise ValueError(f"pairs: expected two different words, got {a!r} twice")
+            cosines = self.unit @ self.unit[self.row(a)]
+            cosines[self.row(a)] = -np.inf
+            found.append(int((cosines >= cosines[self.row(b)]).sum()))
+        return np.array(found, int)
+
+    def purity(self, words: Iterable[str], count: int = 5) -> float:
+        """Share of the `count` nearest neighbours of `words` that are among `words` themselves.
+
+        Words without a vector are left out.
+
+        Raises
+        ------
+        ValueError
+            If fewer than two of the words have one.
+        """
+        words = {word for word in words if word in self}
+        if len(words) < 2:
+            raise ValueError(f"words: expected two or more that have a vector, got {words}")
+        near = [other for word in words for other, _ in self.nearest(word, count)]
+        return sum(other in words for other in near) / len(near)
+
     def matrix(
         self, vocabulary: Vocabulary, rng: np.random.Generator, scale: float | None = None
     ) -> tuple[np.ndarray, float]:
@@ -173,6 +218,16 @@ class WordVectors:
         table[found] = self.array[[self._rows[token] for token in tokens if token in self]]
         table[PAD] = 0
         return table, sum(found[len(SPECIAL) :]) / (len(tokens) - len(SPECIAL))
+
+
+def pairs_with_s(words: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs (w, w + "s") of which both are in `words`: plurals and verbs, a relation by rule.
+
+    w has letters only, at least four.
+    """
+    words = tuple(words)
+    there = set(words)
+    return [(w, w + "s") for w in words if len(w) > 3 and w.isalpha() and w + "s" in there]
 
 
 def read_vectors(

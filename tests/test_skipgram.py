@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_lib.scratch.gradcheck import numerical_gradient, relative_error
-from lstm_lib.skipgram import SkipGram, number, pair_loss, text_loss, train_skipgram
+from lstm_lib.skipgram import (
+    SkipGram,
+    adagrad,
+    ngrams,
+    number,
+    pair_loss,
+    text_loss,
+    train_skipgram,
+)
 
 
 @given(size=st.integers(1, 6), k=st.integers(0, 4), seed=st.integers(0, 99))
@@ -142,10 +150,53 @@ def test_the_seed_decides_and_training_goes_on():
 
 
 def test_a_row_that_occurs_twice_gets_the_sum_of_its_gradients():
-    from lstm_lib.skipgram import _adagrad
-
     table, squares = np.zeros((3, 1)), np.zeros((3, 1))
-    _adagrad(table, squares, np.array([2, 0, 2]), np.array([[1.0], [5.0], [2.0]]), 0.1)
+    adagrad(table, squares, np.array([2, 0, 2]), np.array([[1.0], [5.0], [2.0]]), 0.1)
     assert np.allclose(table, [[-0.1], [0], [-0.1]]) and np.allclose(squares, [[25], [0], [9]])
-    _adagrad(table, squares, np.array([2]), np.array([[4.0]]), 0.1)
+    adagrad(table, squares, np.array([2]), np.array([[4.0]]), 0.1)
     assert np.allclose(table[2], -0.1 - 0.1 * 4 / 5)
+
+
+def test_ngrams():
+    assert ngrams("cat", (3, 4)) == ["<ca", "cat", "at>", "<cat", "cat>", "<cat>"]
+    assert ngrams("a", (3, 6)) == ["<a>"] and ngrams("a", (4, 6)) == ["<a>"]
+    assert ngrams("aaaa", (2, 2)) == ["<a", "aa", "a>", "<aaaa>"]
+
+
+def test_centres_are_sums_of_their_ngrams():
+    model = SkipGram(fruit(0, 60), 4, subwords=(3, 4)).train(2)
+    for word, row in zip(model.words, model.inputs, strict=True):
+        parts = [model.table[model.grams[gram]] for gram in ngrams(word, (3, 4))]
+        assert np.allclose(row, np.sum(parts, 0), atol=1e-6)
+        assert np.allclose(row, model.spelled(word), atol=1e-6)
+    assert np.allclose(
+        model.spelled("pearless"),
+        sum(model.table[model.grams[g]] for g in ngrams("pearless", (3, 4)) if g in model.grams),
+        atol=1e-6,
+    )
+    with pytest.raises(ValueError, match="word: .* 'xyz'"):
+        model.spelled("xyz")
+    with pytest.raises(ValueError, match="word"):
+        SkipGram(fruit(0, 60), 4).spelled("pear")
+
+
+def test_a_step_with_subwords_follows_the_gradient():
+    """The change of each z_g is AdaGrad's for the sum of dv over the words it stands in."""
+    model = SkipGram(
+        [["pear", "pears", "plum"] * 3], 3, subwords=(3, 3), subsample=None, min_count=1
+    )
+    model.outputs += np.random.default_rng(0).normal(size=model.outputs.shape).astype(np.float32)
+    before, v, outputs = model.table.copy(), model.inputs, model.outputs.copy()
+    model._noise = np.array([0.0, 0.0, 1.0])  # always word 2
+    ids, reach = model.ids, np.full(9, 2)
+    model._rng = type("Fixed", (), {"random": lambda self, n: np.array([0.5] * n)})()
+    noise = np.array([2, 2])
+    model._step(ids, reach, model.sentence, 0.1, 2)
+    _, _, dv, _, _ = text_loss(
+        v[ids], outputs[ids], outputs[noise], reach, model.sentence, model.window, model.negative
+    )
+    expected = np.zeros_like(before)
+    for word, gradient in zip(ids, dv, strict=True):
+        for gram in ngrams(model.words[word], (3, 3)):
+            expected[model.grams[gram]] += gradient
+    assert np.allclose(model.table, before - 0.1 * np.sign(expected), atol=1e-5)

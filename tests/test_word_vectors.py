@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lstm_lib.vocabulary import PAD, SPECIAL, Vocabulary
-from lstm_lib.word_vectors import FORMATS, WordVectors, read_vectors, write_vectors
+from lstm_lib.word_vectors import FORMATS, WordVectors, pairs_with_s, read_vectors, write_vectors
 
 WORDS = ("the", "é", "naïve", "中文", "3.5")
 ARRAY = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
@@ -227,3 +227,27 @@ def test_unknown_rows_are_as_large_as_the_others():
     assert np.isclose(table[len(SPECIAL) :].std(), vectors.array.std(), rtol=0.03)
     still, _ = vectors.matrix(Vocabulary(["x"]), np.random.default_rng(0), scale=0.0)
     assert not still.any()
+
+
+def test_ranks():
+    v = WordVectors("abcd", [[1, 0], [1, 0.1], [1, 1], [0, 1]])
+    assert v.ranks([("a", "b"), ("a", "d"), ("d", "c"), ("b", "a")]).tolist() == [1, 3, 1, 1]
+    assert WordVectors("abcd", np.eye(4)).ranks([("a", "b"), ("c", "a")]).tolist() == [3, 3]
+    assert v.ranks([]).shape == (0,)
+    with pytest.raises(ValueError, match="'a' twice"):
+        v.ranks([("a", "a")])
+    with pytest.raises(KeyError, match="'x'"):
+        v.ranks([("a", "x")])
+
+
+def test_purity():
+    v = WordVectors("abcd", [[1, 0], [1, 0.1], [0.1, 1], [0, 1]])
+    assert v.purity("ab", 1) == v.purity(["c", "d", "unknown"], 1) == 1
+    assert v.purity("ac", 1) == 0 and v.purity("ab", 3) == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match="two or more"):
+        v.purity(["a", "unknown"])
+
+
+def test_pairs_with_s():
+    words = ["lists", "list", "list", "is", "i", "item2", "item2s", "glass", "pas", "pass"]
+    assert pairs_with_s(words[:2] + words[3:]) == [("list", "lists")]

@@ -13,7 +13,8 @@ import numpy as np
 
 from .scratch.functions import check_size
 
-_CODES = 7  # characters in one number: (0x10FFFF + 2)**3 and 257**7 are below 2**63
+_BASE = 257  # 256 characters, and 0 for what is after the end
+_CODES = 7  # characters in one number: 257**7 < 2**63
 
 
 def repetition(symbols, n: int) -> float:
@@ -50,6 +51,35 @@ def repetition(symbols, n: int) -> float:
     return 1 - len(different) / runs  # (gen-repetition)
 
 
+def loop_length(symbols, tail: int) -> int:
+    """Period of the end of a text, if it goes round in a circle there.
+
+    Parameters
+    ----------
+    symbols : str or list of N symbols
+    tail : int
+        Symbols looked at, from the end: at least 2.
+
+    Returns
+    -------
+    int
+        The smallest p <= tail / 2 such that each of the last `tail` symbols, but for the first p
+        of them, equals the one p places before it: at least two rounds. 0 if there is none, or
+        N < tail.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `tail` is no int or below 2.
+    """
+    if check_size(tail, "tail") < 2:
+        raise ValueError(f"tail: expected at least 2, got {tail}")
+    end = symbols[-tail:]
+    if len(end) < tail:
+        return 0
+    return next((p for p in range(1, tail // 2 + 1) if end[p:] == end[:-p]), 0)
+
+
 class Legality(NamedTuple):
     """What `legality` found.
 
@@ -60,7 +90,8 @@ class Legality(NamedTuple):
     legal : int
         How many of them, from the first on, are the beginning of some program.
     statements : int
-        Statements in the longest piece of these that is a program by itself. A docstring is none.
+        Statements in as many of these as are a program by themselves. A lone string, such as a
+        docstring, is none.
     """
 
     lines: int
@@ -193,7 +224,7 @@ class CopyFinder:
         padded[:count] += 1
         codes = np.zeros(count, np.int64)
         for k in range(_CODES):
-            codes = codes * 257 + padded[k : k + count]
+            codes = codes * _BASE + padded[k : k + count]
         order = np.argsort(codes, kind="stable")
         rank = np.zeros(count, np.int64)
         slots = np.arange(count)
@@ -201,7 +232,8 @@ class CopyFinder:
         while True:
             # Positions that agree so far share the rank of the first of them.
             first = np.append(True, keys[1:] != keys[:-1])
-            rank[order[slots]] = slots[np.maximum.accumulate(np.where(first, np.arange(len(keys)), 0))]
+            leaders = np.maximum.accumulate(np.where(first, np.arange(len(keys)), 0))
+            rank[order[slots]] = slots[leaders]
             alone = first & np.append(first[1:], True)
             slots = slots[~alone]
             if not len(slots):

@@ -23,7 +23,7 @@ A *bag of n-grams* of a sentence is the number of times that each sequence of at
 occurs in it. The best that any model of it can do, linear or not, is to answer with the likelier
 label of each bag; its accuracy is the Bayes limit
 
-    L(n) = sum over bags of max over labels of P(bag, label).                       (sentiment-limit)
+    L(n) = sum over bags of max over labels of P(bag, label).                  (sentiment-limit)
 
 **L(1) = 1/2, L(2) = 2/3, L(3) = 5/6 and L(4) = 1, at every depth.** Proof. Let *swap* exchange the
 two verdicts of a sentence and leave all else. It is its own inverse, it turns the label, because
@@ -43,8 +43,8 @@ drawn by the same rule.
 3. So L(n) = (1/2) s + (1 - s), where s = 1, 2/3, 1/3, 0 is the share of the tails of case 1. The
    frames play no part in it.
 
-A *linear* model of a bag does worse from depth 1 on: see `chapters`' measurements, or note that the
-frames multiply the value and a linear model can only add.
+A *linear* model of a bag reaches less from depth 1 on: frames multiply the value, and it can only
+add.
 """
 
 from collections import Counter, defaultdict
@@ -76,6 +76,13 @@ ADJECTIVES = {
 TAILS = ((), ("overall",), ("for", "me"))
 CONNECTIVES = {"but": 1, "although": 0}
 """Connectives, with the number of the clause that decides: 0 the first, 1 the second."""
+
+WORDS = (
+    *("i", *FRAMES, "that"),
+    *("the", *SUBJECTS, "turned", "out", "not", *ADJECTIVES),
+    *("overall", "for", "me", *CONNECTIVES, "."),
+)
+"""All words of the grammar."""
 
 PLAIN = 3
 """A verdict is drawn without "not" `PLAIN` times as often as with it."""

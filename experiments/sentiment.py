@@ -52,6 +52,7 @@ from lstm_lib.word_vectors import read_vectors, write_vectors
 ROOT = Path(__file__).resolve().parents[1]
 LINEAR = {"words": 1, "bigrams": 2, "trigrams": 3, "NB-SVM, bigrams": 2}
 NETWORKS = {"RNN": ("rnn", False), "LSTM": ("lstm", False), "BiLSTM": ("lstm", True)}
+"""Cell, and whether it reads in both directions, each with half of the units."""
 READERS = {
     "RNN": ("rnn", False, 1),
     "LSTM": ("lstm", False, 1),
@@ -72,6 +73,7 @@ SETTINGS = {
     "spread": 0.25,
     "dropout": 0.5,
     "batch": 64,
+    "jitter": 5.0,
     "rates": [0.001, 0.003],
     "max_norm": 1.0,
     "epochs": 4,
@@ -204,7 +206,7 @@ def network(model, parts, vectors, rate, seed, settings):
         net = SequenceClassifier(
             len(vocabulary),
             2,
-            settings["hidden"],
+            settings["hidden"] // (2 if both else 1),
             cell=cell,
             bidirectional=both,
             vectors=torch.from_numpy(table),
@@ -213,8 +215,14 @@ def network(model, parts, vectors, rate, seed, settings):
         )
     encoded = [vocabulary.encode(words) for words in texts]
     held = [([vocabulary.encode(words) for words in t], labels) for t, labels in others]
-    rows = list(zip(encoded, y.tolist(), strict=True))
-    batches = Batches(rows, settings["batch"], seed=seed, collate=collate)
+    # Sentences of about the same length side by side: less padding to skip. Which they are
+    # depends on the seed; their order changes from epoch to epoch.
+    length = np.array([len(ids) for ids in encoded])
+    order = np.argsort(length + rng.uniform(0, settings["jitter"], len(length)))
+    size = settings["batch"]
+    together = [order[k : k + size] for k in range(0, len(order), size)]
+    made = [collate([(encoded[k], int(y[k])) for k in rows]) for rows in together]
+    batches = Batches(made, 1, seed=seed, collate=lambda one: one[0])
     adam = torch.optim.Adam(net.parameters(), rate)
     trainer = Trainer(net, adam, loss_of, batches, max_norm=settings["max_norm"])
     history = trainer.fit(

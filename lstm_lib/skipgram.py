@@ -235,7 +235,7 @@ class SkipGram:
         return self.table[rows].sum(0)
 
     def train(
-        self, epochs: int, *, rate: float = 0.1, stretch: int = 1024, shared: int = 256
+        self, epochs: int, *, rate: float = 0.3, stretch: int = 256, shared: int = 64
     ) -> "SkipGram":
         """Go through the text `epochs` times more.
 
@@ -303,7 +303,7 @@ def train_skipgram(
     size: int = 100,
     *,
     epochs: int = 5,
-    rate: float = 0.1,
+    rate: float = 0.3,
     **options,
 ) -> WordVectors:
     """The vectors of ``SkipGram(sentences, size, **options).train(epochs, rate=rate)``."""

@@ -73,7 +73,6 @@ SETTINGS = {
     "spread": 0.25,
     "dropout": 0.5,
     "batch": 64,
-    "jitter": 5.0,
     "rates": [0.001, 0.003],
     "max_norm": 1.0,
     "epochs": 4,
@@ -89,9 +88,9 @@ SETTINGS = {
         "tested": [0, 1, 2, 3, 4, 5, 6],
         "hidden": 32,
         "embedding": 16,
-        "batch": 32,
+        "batch": 64,
         "rates": [0.003, 0.01],
-        "updates": 4000,
+        "updates": 2500,
         "every": 50,
         "solved": 0.01,
         "tuning_seed": 100,
@@ -179,6 +178,14 @@ def loss_of(model, batch):
     return F.cross_entropy(model(batch[0]), batch[1])
 
 
+def vocabulary_of(parts):
+    """The words of all parts: those that training lacks keep the vector they begin with.
+
+    No label is needed for that. A pre-trained vector may help there, a random one cannot.
+    """
+    return Vocabulary.count(words for texts, _ in parts for words in texts)
+
+
 def hits(model, ids, labels):
     """Which sentences are classified right; 256 at a time."""
     model.eval()
@@ -193,7 +200,7 @@ def hits(model, ids, labels):
 def network(model, parts, vectors, rate, seed, settings):
     """Train one network, stopped by its errors on validation, and test it."""
     (texts, y), *others = parts
-    vocabulary = Vocabulary.count(texts)
+    vocabulary = vocabulary_of(parts)
     rng = np.random.default_rng([seed, 1])
     if vectors is None:
         shape = len(vocabulary), settings["embedding"]
@@ -215,14 +222,8 @@ def network(model, parts, vectors, rate, seed, settings):
         )
     encoded = [vocabulary.encode(words) for words in texts]
     held = [([vocabulary.encode(words) for words in t], labels) for t, labels in others]
-    # Sentences of about the same length side by side: less padding to skip. Which they are
-    # depends on the seed; their order changes from epoch to epoch.
-    length = np.array([len(ids) for ids in encoded])
-    order = np.argsort(length + rng.uniform(0, settings["jitter"], len(length)))
-    size = settings["batch"]
-    together = [order[k : k + size] for k in range(0, len(order), size)]
-    made = [collate([(encoded[k], int(y[k])) for k in rows]) for rows in together]
-    batches = Batches(made, 1, seed=seed, collate=lambda one: one[0])
+    rows = list(zip(encoded, y.tolist(), strict=True))
+    batches = Batches(rows, settings["batch"], seed=seed, collate=collate)
     adam = torch.optim.Adam(net.parameters(), rate)
     trainer = Trainer(net, adam, loss_of, batches, max_norm=settings["max_norm"])
     history = trainer.fit(
@@ -278,7 +279,13 @@ def grammar_run(model, rate, seed, settings):
     for depth in settings["tested"]:
         test = draw(seed, 2, depth, count=settings["test"], depths=[depth])
         tested[str(depth)] = float(hits(net, *test).mean())
-    agree = draw(seed, 3, count=settings["test"], depths=[0], agree=True)
+    # Clauses that agree, by connective: which clause does the network read?
+    agree = {}
+    drawn = draw(seed, 3, count=settings["test"], depths=[0], agree=True)
+    right = hits(net, *drawn)
+    for word in sentiment.CONNECTIVES:
+        has = np.array([vocabulary.encode([word])[0] in ids for ids in drawn[0]])
+        agree[word] = float(right[has].mean())
     loss = history.validations[-1][1]
     return {
         "rate": rate,
@@ -286,7 +293,7 @@ def grammar_run(model, rate, seed, settings):
         "loss": loss,
         "solved": loss < settings["solved"],
         "accuracy": tested,
-        "agree": float(hits(net, *agree).mean()),
+        "agree": agree,
     }
 
 
@@ -443,8 +450,8 @@ def main(argv=None):
     found = {}
     for name in settings["sets"]:
         rows[name] = real_rows(name, sources, settings)
-        train = parts_of(name, 0, settings["share"])[0][0]
-        _, found[name] = vectors.matrix(Vocabulary.count(train), np.random.default_rng(0))
+        vocabulary = vocabulary_of(parts_of(name, 0, settings["share"]))
+        _, found[name] = vectors.matrix(vocabulary, np.random.default_rng(0))
     results.save(
         "sentiment",
         config=config | {"grammar": settings["grammar"], "vectors": source},

@@ -261,6 +261,13 @@ def test_restrict_by_hand():
         np.testing.assert_allclose(restrict(logits, **settings)[0], expected, rtol=1e-12, atol=0)
 
 
+def test_of_many_equals_the_lower_numbers_count_as_likelier():
+    logits = torch.zeros(1, 5000)
+    assert restrict(logits, top_k=7)[0].nonzero().flatten().tolist() == list(range(7))
+    p = torch.full((3, 5000), 1 / 5000)
+    assert pick(p, torch.tensor([0.0, 0.50001, 0.99999])).tolist() == [0, 2500, 4999]
+
+
 def test_restrict_at_the_edges_of_floating_point():
     logits = torch.tensor([[3e38, 1.0, -math.inf, 3e38]])
     assert restrict(logits).tolist() == [[0.5, 0, 0, 0.5]]

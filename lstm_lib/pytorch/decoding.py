@@ -175,6 +175,8 @@ def greedy(
 ) -> Decoded:
     """Take the likeliest token at every step.
 
+        y_t = argmax_v p(v | y_1 .. y_{t-1})                                   (decode-greedy)
+
     Parameters
     ----------
     step : callable
@@ -198,7 +200,11 @@ def greedy(
         If `length` is no int or below 1, `first` is not (B,), `end` is not in 0 .. V - 1, or the
         scores have no softmax: NaN, +infinity, or nothing but -infinity.
     """
-    return _write(step, state, first, length, end, lambda logits, t: logits.argmax(-1))
+
+    def likeliest(logits: Tensor, t: int) -> Tensor:
+        return logits.argmax(-1)  # (decode-greedy)
+
+    return _write(step, state, first, length, end, likeliest)
 
 
 @torch.no_grad()
@@ -275,6 +281,8 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """Keep the `width` likeliest beginnings, and grow them all by one token at every step.
 
+        B_t = the W likeliest of b v, b in B_{t-1}, by log p(b) + log p(v | b)   (decode-beam)
+
     At each step every beginning that is kept is followed by every token, and the `width` likeliest
     of all these stay. One that ends with `end` is put aside. The search ends when nothing is left
     to grow, or when nothing that is left could come before the `width` best put aside: as no
@@ -326,7 +334,7 @@ def beam_search(
         grown = log_p.flatten()[:, None] + added
         vocab = grown.shape[-1]
         grown = grown.reshape(batch, width * vocab)
-        log_p, chosen = grown.topk(width, -1)
+        log_p, chosen = grown.topk(width, -1)  # (decode-beam)
         beams, last = chosen // vocab, chosen % vocab
         written = torch.cat(
             [written.gather(1, beams[..., None].expand(-1, -1, t - 1)), last[..., None]], -1

@@ -37,7 +37,6 @@ from lstm_lib.train import Batches
 from lstm_lib.vocabulary import END, PAD, SPECIAL, START, Vocabulary, pair_batch
 
 ROOT = Path(__file__).resolve().parents[1]
-TASKS = ("reversal", "copying", "dates")
 MODELS = {
     "no attention": {"hidden": 64},
     "no attention, wider": {"hidden": 96},
@@ -46,11 +45,17 @@ MODELS = {
     "Bahdanau": {"hidden": 64, "attention": "bahdanau"},
 }
 """Models by name. The wider one has more parameters than any other."""
+TASKS = {
+    "reversal": tuple(MODELS),
+    "copying": ("no attention", "Luong"),
+    "dates": ("no attention", "no attention, longer", "Luong", "Bahdanau"),
+}
+"""Which models meet which task: copying is there for the order of the source alone."""
 RATES = [0.003, 0.01]
 TUNING_SEED = 100
 SYMBOLS, TRAINED = 8, 10
 SETTINGS = {
-    "updates": {"reversal": 800, "copying": 800, "dates": 500},
+    "updates": {"reversal": 800, "copying": 800, "dates": 300},
     "check_every": 50,
     "checked": 500,
     "tested": 500,
@@ -212,30 +217,44 @@ def main(argv=None):
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # the tensors are small, and the sums are then always the same
     settings = QUICK if options.quick else SETTINGS
-    # A run depends on its own seed alone, so more seeds can be added later.
     config = {key: value for key, value in settings.items() if key != "seeds"} | FIXED
-    config |= {"models": MODELS, "rates": RATES, "symbols": SYMBOLS, "trained": [1, TRAINED]}
-    versions = {"config": config, **results.current_versions()}
+    config |= {
+        "models": MODELS,
+        "tasks": TASKS,
+        "rates": RATES,
+        "symbols": SYMBOLS,
+        "trained": [1, TRAINED],
+    }
     parts = options.work / ("quick" if options.quick else "runs")
     parts.mkdir(parents=True, exist_ok=True)
 
-    def kept(name, make):
-        path = parts / f"{name}.json"
+    def kept(task, name, what, make):
+        path = parts / f"{task}, {name}, {what}.json"
+        # No seeds, and no other task or model: those can be added later.
+        made_with = config | {
+            "tasks": task,
+            "models": MODELS[name],
+            "updates": settings["updates"][task],
+        }
+        made_with |= results.current_versions()
         if not path.exists():
-            write_atomically(path, json.dumps({"made with": versions, "result": make()}).encode())
+            write_atomically(path, json.dumps({"made with": made_with, "result": make()}).encode())
         found = json.loads(path.read_text())
-        if found["made with"] != versions:
+        if found["made with"] != made_with:
             raise SystemExit(f"{path} is of other settings or versions; remove it or its folder")
         return found["result"]
 
     rows, rates = [], {}
-    for task in TASKS:
+    for task, names in TASKS.items():
         data = Dates(settings) if task == "dates" else Rows(task, settings)
-        for name, model in tqdm(MODELS.items(), desc=task):
+        for name in tqdm(names, desc=task):
+            model = MODELS[name]
             make = partial(run, data, model, updates=settings["updates"][task], settings=settings)
             tuning = [
                 kept(
-                    f"{task}, {name}, rate {rate}",
+                    task,
+                    name,
+                    f"rate {rate}",
                     partial(make, rate=rate, seed=TUNING_SEED, final=False),
                 )["checks"]
                 for rate in ([] if "longer" in model else RATES)
@@ -246,7 +265,9 @@ def main(argv=None):
                 rates[name] = rates["no attention"]
             runs = [
                 kept(
-                    f"{task}, {name}, seed {seed}",
+                    task,
+                    name,
+                    f"seed {seed}",
                     partial(make, rate=rates[name], seed=seed, final=True),
                 )
                 for seed in settings["seeds"]

@@ -7,15 +7,15 @@
 Every method has four settings to choose from. The share of pairs (word, word + "s") of which the
 second is among the ten nearest of the first, on a random half of the pairs, chooses one; the other
 half measures it, with other seeds. Of wikitext-2 the first million words are read, and the first
-fifth of those chooses. Two things are measured by which nothing is chosen: purity, the share of the five nearest of a month, weekday
-or number word that are of the same kind; and analogies, of random pairs (a, b) and (c, d) of the
-second half: is d the nearest to b - a + c?
+fifth of those chooses. Two things are measured by which nothing is chosen: purity, the share of
+the five nearest of a month, weekday or number word that are of the same kind; and analogies, of
+random pairs (a, b) and (c, d) of the second half: is d the nearest to b - a + c?
 
-wikitext-2 is in small letters here, without <unk>; a line is a sentence. --vectors takes all of it. GloVe and the language
+wikitext-2 is in small letters here, without <unk>; a line is a sentence. GloVe and the language
 model are measured on the help topics only, for their cost. Every finished row is a file in the
 work folder, and a row that stands there is not made again, so the script can be stopped and
 started. The result is word_vectors of lstm_lib.results; with --quick it goes to the work folder.
---vectors trains with the settings that the stored result chose.
+--vectors trains on all of wikitext-2, with the settings that the stored result chose.
 """
 
 import argparse

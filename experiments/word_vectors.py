@@ -194,8 +194,9 @@ def measure(vectors, method):
             if all(word in vectors for word in words)
         },
     }
-    if method != "PPMI rows":  # sparse rows are not added here
-        result["analogies"] = analogies(vectors, pairs)
+    if method == "PPMI rows":
+        return result  # sparse rows are not added here
+    result["analogies"] = analogies(vectors, pairs)
     if {"king", "man", "woman", "queen"} <= set(vectors.words):
         unit = {word: vectors.unit[vectors.row(word)] for word in ("king", "man", "woman")}
         query = unit["king"] - unit["man"] + unit["woman"]

@@ -43,7 +43,7 @@ from sklearn.svm import LinearSVC
 from lstm_lib import datasets, results
 from lstm_lib.files import write_atomically
 from lstm_lib.pytorch import SequenceClassifier, Trainer, seeded
-from lstm_lib.skipgram import SkipGram
+from lstm_lib.skipgram import train_skipgram
 from lstm_lib.tasks import sentiment
 from lstm_lib.train import Batches
 from lstm_lib.vocabulary import Vocabulary, pad_batch
@@ -79,7 +79,7 @@ SETTINGS = {
     "checks_per_epoch": 2,
     "patience": 3,
     "share": 1.0,
-    "skip-gram": {"epochs": 3, "rate": 0.5},
+    "skip-gram": {"epochs": 5, "rate": 0.3},
     "grammar": {
         "sentences": 3000,
         "valid": 500,
@@ -105,7 +105,7 @@ QUICK = SETTINGS | {
     "epochs": 1,
     "checks_per_epoch": 1,
     "share": 0.02,
-    "skip-gram": {"epochs": 1, "rate": 0.5},
+    "skip-gram": {"epochs": 1, "rate": 0.3},
     "grammar": SETTINGS["grammar"]
     | {"sentences": 64, "valid": 16, "test": 16, "updates": 2, "every": 1, "seeds": [0, 1]},
 }
@@ -329,10 +329,8 @@ def own_vectors(path, settings):
                 lines.append([])
             elif token != "<unk>":
                 lines[-1].append(token.lower())
-        model = SkipGram(lines, settings["embedding"], seed=0)
-        how = settings["skip-gram"]
-        model.train(how["epochs"], rate=how["rate"])
-        write_vectors(path, model.vectors, "binary")
+        vectors = train_skipgram(lines, settings["embedding"], seed=0, **settings["skip-gram"])
+        write_vectors(path, vectors, "binary")
     return read_vectors(path)
 
 
@@ -441,9 +439,10 @@ def main(argv=None):
     if options.vectors is not None:
         source = "file " + hashlib.sha256(options.vectors.read_bytes()).hexdigest()[:12]
     sources = {"random": (None, Work(folder, {"settings": plain, **versions}))}
-    rows = {name: real_rows(name, sources, settings) for name in settings["sets"]}
     grammar = Work(folder, {"settings": settings["grammar"], **versions})
-    rows["grammar"] = grammar_rows(grammar, settings["grammar"])
+    rows = {"grammar": grammar_rows(grammar, settings["grammar"])}
+    for name in settings["sets"]:
+        real_rows(name, sources, settings)
     path = options.vectors or folder / "wikitext-2.bin"
     vectors = read_vectors(path) if options.vectors else own_vectors(path, settings)
     sources[source] = (vectors, Work(folder, {"settings": config, **versions}))

@@ -141,7 +141,7 @@ def glove_vectors(counts, size, *, epochs=30, rate=0.05, x_max=10.0, batch=4096,
         E.
     epochs, batch : int
     rate, x_max : float
-        Pennington et al. (2014) took 0.05 and 100, for texts of 10^9 words and more.
+        Pennington et al. (2014) took 0.05 and 100, for a text of 6 billion words.
     seed : int
 
     Returns

@@ -101,7 +101,7 @@ def main(argv=None):
     metrics = {}
     for name in SETTINGS:
         found = np.concatenate(rows[name])
-        _, legal, says, again = found.mean(0).round(4)
+        _, legal, says, again = found.mean(0).round(4).tolist()
         metrics[name] = {
             "accepted": int(found[:, 0].sum()),
             "texts": len(found),

@@ -24,7 +24,8 @@ def test_quick_runs_and_leaves_the_stored_result_alone(script, tmp_path):
     assert results.load("decoding_rates") == before
     assert list(found["metrics"]) == list(script.SETTINGS) == list(before["metrics"])
     for m in found["metrics"].values():
-        assert m["texts"] == 64 and 0 <= m["accepted"] <= 64 * min(m["legal"], m["with_statement"])
+        most = round(64 * min(m["legal"], m["with_statement"]))  # shares have four digits
+        assert m["texts"] == 64 and 0 <= m["accepted"] <= most
     bits = {name: m["bits_per_character"] for name, m in found["metrics"].items()}
     assert bits["tau 0.5"] < bits["tau 0.75"] < bits["tau 1.0"]
 

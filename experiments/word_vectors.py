@@ -11,10 +11,10 @@ fifth of those chooses. Two things are measured by which nothing is chosen: puri
 the five nearest of a month, weekday or number word that are of the same kind; and analogies, of
 random pairs (a, b) and (c, d) of the second half: is d the nearest to b - a + c?
 
-wikitext-2 is in small letters here, without <unk>; a line is a sentence. GloVe and the language
-model are measured on the help topics only, for their cost. Every finished row is a file in the
-work folder, and a row that stands there is not made again, so the script can be stopped and
-started. The result is word_vectors of lstm_lib.results; with --quick it goes to the work folder.
+wikitext-2 is in small letters here, without <unk>; a line is a sentence. GloVe is
+measured on the help topics only, for its cost. Every finished row is a file in the work folder,
+and a row that stands there is not made again, so the script can be stopped and started. The
+result is word_vectors of lstm_lib.results; with --quick it goes to the work folder.
 --vectors trains on all of wikitext-2, with the settings that the stored result chose.
 """
 
@@ -25,20 +25,14 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy import sparse
-from torch import nn
 from tqdm.auto import tqdm
 
 from lstm_lib import datasets, results
 from lstm_lib.count_vectors import cooccurrence, glove_vectors, ppmi, svd_vectors
 from lstm_lib.files import write_atomically
-from lstm_lib.pytorch import Trainer, seeded
-from lstm_lib.pytorch.language_model import LanguageModel, StreamLoss
 from lstm_lib.skipgram import number, train_skipgram
 from lstm_lib.tasks import python_prose
-from lstm_lib.train import Streams
-from lstm_lib.vocabulary import END, SPECIAL, Vocabulary
 from lstm_lib.word_vectors import WordVectors, pairs_with_s, write_vectors
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +54,6 @@ SETTINGS = {
             "PPMI, SVD": COUNTED,
             "skip-gram": {"window": [2, 5], "rate": [0.1, 0.3]},
             "GloVe": {"window": [5, 10], "epochs": [15, 45]},
-            "language model": {"rate": [0.005, 0.01], "epochs": [8, 16]},
         },
     },
     "wikitext-2": {
@@ -97,8 +90,6 @@ def make(method, setting, seed, sentences, plan):
     if method == "skip-gram":
         options = {"min_count": MIN_COUNT, "epochs": plan["epochs"], "seed": seed}
         return train_skipgram(sentences, size, **options, **setting)
-    if method == "language model":
-        return inside_a_model(sentences, size, seed, **setting)
     words, _, ids, sentence = number(sentences, MIN_COUNT)
     if method == "random":
         return WordVectors(words, np.random.default_rng(seed).normal(size=(len(words), size)))
@@ -110,20 +101,6 @@ def make(method, setting, seed, sentences, plan):
     if method == "PPMI rows":
         return Rows(words, table)
     return WordVectors(words, svd_vectors(table, size))
-
-
-def inside_a_model(sentences, size, seed, rate, epochs):
-    """The table of an LSTM that predicts the next word, tied to its softmax."""
-    vocabulary = Vocabulary.count(sentences, min_count=MIN_COUNT)
-    ids = np.concatenate([[*vocabulary.encode(sentence), END] for sentence in sentences])
-    with seeded(seed):
-        model = LanguageModel(len(vocabulary), size, tied=True, layer=nn.LSTM)
-    batches = Streams(ids, 16, 20, seed=seed)
-    adam = torch.optim.Adam(model.parameters(), rate)
-    trainer = Trainer(model, adam, StreamLoss(), batches, max_norm=1.0)
-    trainer.fit(epochs * len(batches), progress=False)
-    table = model.embedding.weight.detach().numpy()
-    return WordVectors(vocabulary.tokens[len(SPECIAL) :], table[len(SPECIAL) :])
 
 
 class Rows(WordVectors):
@@ -261,7 +238,6 @@ def main(argv=None):
     parser.add_argument("--vectors", type=Path, metavar="FILE", help="only write skip-gram's")
     parser.add_argument("--work", type=Path, default=ROOT / "_build" / "word_vectors")
     options = parser.parse_args(argv)
-    torch.set_num_threads(1)  # the tensors are small, and the sums are then always the same
     if options.vectors:
         write(options.vectors)
         return
@@ -271,7 +247,6 @@ def main(argv=None):
     parts = options.work / ("quick" if options.quick else "rows")
     parts.mkdir(parents=True, exist_ok=True)
     rows = []
-    jobs.sort(key=lambda job: job[1] == "language model")  # the slowest of the small text, last
     for text, method in tqdm(jobs):
         versions = {"settings": SETTINGS[text]["grid"][method], **results.current_versions()}
         path = parts / f"{text}, {method}.json"
@@ -280,7 +255,6 @@ def main(argv=None):
             row = make_row(method, text, read(text, WIKITEXT_SHARE))
             write_atomically(path, json.dumps({"made with": versions, "row": row}).encode())
         rows.append(row)
-    rows.sort(key=lambda row: row["text"])
     results.save(
         "word_vectors",
         config={

@@ -57,8 +57,7 @@ MODELS = {
     "written: loss without padding": BASE | {"way": "write", "longer": 0.5},
     "written: loss with padding": BASE | {"way": "write", "longer": 0.5, "counted": True},
     **{f"unseen: {language}": BASE | {"without": language} for language in ("es", "zh")},
-    **{f"unseen: {style}": BASE | {"without": style} for style in ("medium", "short")},
-    "size: 32": BASE | {"hidden": 32},
+    "unseen: medium": BASE | {"without": "medium"},
 }
 """Settings of each model; "hidden" 64, forwards, is the one of the chapter."""
 

@@ -21,7 +21,7 @@ class LanguageModel(nn.Module):
 
         e_t = E[x_t]                                        (E,)   (lm-embedding)
         h_t = recurrent layers of e_t                       (H,)
-        p(x_{t+1} | x_1 .. x_t) = softmax(W h_t + b)        (V,)   (lm-softmax)
+        p(x_{t+1} | x_1 .. x_t) = softmax(h_t W^T + b)      (V,)   (lm-softmax)
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ from lstm_lib import datasets, results
 from lstm_lib.pytorch import EncoderDecoder, Trainer, seeded
 from lstm_lib.pytorch.decoding import beam_search, greedy
 from lstm_lib.train import Batches, warmup_cosine
-from lstm_lib.vocabulary import END, PAD, START, UNKNOWN, Vocabulary, pad_batch
+from lstm_lib.vocabulary import END, PAD, START, UNKNOWN, Vocabulary, pad_batch, pair_batch
 
 ATTENTIONS = ["luong", None, "bahdanau"]
 SEEDS = [0, 1, 2]
@@ -85,18 +85,11 @@ class Pairs:
         self.reference = data.test.sentences["de"][: settings["sentences"]]
 
 
-def collate(pairs):
-    """Tensors of a batch: source (S, B), inputs and targets of the decoder (T, B)."""
-    source = pad_batch([en for en, _ in pairs])
-    inputs = pad_batch([[START, *de] for _, de in pairs])
-    targets = pad_batch([[*de, END] for _, de in pairs])
-    return tuple(map(torch.from_numpy, (source, inputs, targets)))
-
-
 def batches(pairs, size):
-    """All pairs, those of like length together, so that there is little padding."""
+    """All pairs, those of like length together: source (S, B), inputs, targets (T, B) of each."""
     order = sorted(pairs, key=lambda pair: (len(pair[1]), len(pair[0])))
-    return [collate(order[k : k + size]) for k in range(0, len(order), size)]
+    parts = [order[k : k + size] for k in range(0, len(order), size)]
+    return [tuple(map(torch.from_numpy, pair_batch(part))) for part in parts]
 
 
 def loss(model, batch):
@@ -113,7 +106,7 @@ def validate(model, held_out):
     return float(np.average(losses, weights=counts))
 
 
-def train(attention, rate, epochs, seed, pairs, settings):
+def train(attention, rate, epochs, seed, pairs, settings, work):
     """Train one model; return the `Trainer`, with the best weights of its epochs."""
     masks = torch.Generator().manual_seed(seed)
     with seeded(seed):
@@ -150,7 +143,7 @@ def train(attention, rate, epochs, seed, pairs, settings):
         validate=lambda net: validate(net, held_out),
         validate_every=len(made),
         restore_best=True,
-        checkpoint=WORK / "checkpoints" / f"{attention}-{hidden}-{rate}-{epochs}-{seed}",
+        checkpoint=work / "checkpoints" / f"{attention}-{hidden}-{rate}-{epochs}-{seed}",
         checkpoint_every=len(made),
         config=config,
         resume=True,
@@ -204,11 +197,11 @@ def measure(written, pairs, settings):
     }
 
 
-def tuned(attention, pairs, settings):
+def tuned(attention, pairs, settings, work):
     """Validation losses of the rates after a short training with the seed 1000."""
     losses = {}
     for rate in settings["rates"]:
-        trainer = train(attention, rate, settings["tuning_epochs"], 1000, pairs, settings)
+        trainer = train(attention, rate, settings["tuning_epochs"], 1000, pairs, settings, work)
         losses[rate] = trainer.history.best[1]
     return losses
 
@@ -217,10 +210,12 @@ def main(argv=None):
     """Run the experiment with the given command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small and short, in a minute")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder for what is not finished")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     settings = QUICK if options.quick else SETTINGS
-    folder = WORK if options.quick else results.FOLDER
+    work = options.work
+    folder = work if options.quick else results.FOLDER
     pairs = Pairs(settings)
     tuning = {}
     for seed, attention in tqdm(list(product(SEEDS, ATTENTIONS))):
@@ -231,12 +226,14 @@ def main(argv=None):
         start = time.process_time()
         if attention not in tuning:
             path = f"multi30k-tuning/{attention or 'none'}"
-            if not results.finished(path, config, 1000, WORK):
-                losses = {str(rate): v for rate, v in tuned(attention, pairs, settings).items()}
-                results.save(path, config=config, seed=1000, metrics=losses, folder=WORK)
-            tuning[attention] = results.load(path, WORK)["metrics"]
+            if not results.finished(path, config, 1000, work):
+                losses = {
+                    str(rate): v for rate, v in tuned(attention, pairs, settings, work).items()
+                }
+                results.save(path, config=config, seed=1000, metrics=losses, folder=work)
+            tuning[attention] = results.load(path, work)["metrics"]
         rate = float(min(tuning[attention], key=tuning[attention].get))
-        trainer = train(attention, rate, settings["epochs"], seed, pairs, settings)
+        trainer = train(attention, rate, settings["epochs"], seed, pairs, settings, work)
         written = translate(trainer.model, pairs, settings)
         results.save(
             name,

@@ -29,7 +29,7 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, cap
         return real(data, rate, seed, settings)
 
     names = ["order: forwards", "unseen: 1980s", "padded: padding is read", "no decoder"]
-    names += ["written: loss with padding", "order: reversed"]
+    names += ["written: loss with padding, rate 0.005", "order: reversed"]
     monkeypatch.setattr(script, "MODELS", {name: script.MODELS[name] for name in names})
     monkeypatch.setattr(script, "train", train)
     command = ["--quick", "--work", str(tmp_path)]
@@ -38,7 +38,7 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, cap
     assert not (tmp_path / "dates.json").exists()
     assert [seed for _, seed in calls] == [100, 100, 100, 0, 1, 0]
     script.main(command)
-    # The first model was not trained again. Of the others three are tuned, two take its rate.
+    # The first model was not trained again. Of the others three are tuned, and two are not.
     assert len(calls) == 6 + 5 * 2 + 3 * 3
     resumed = results.load("dates", tmp_path)
     (tmp_path / "dates.json").unlink()
@@ -48,7 +48,9 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, cap
     tests = resumed["config"]["tests"]
     for row, name in zip(resumed["metrics"]["rows"], names, strict=True):
         assert row["model"] == name
-        assert len(row["tuning"]) == 3 and row["rate"] in script.RATES
+        assert row["rate"] in script.RATES
+        assert (row["tuning"] is None) == ("rate" in script.MODELS[name])
+        assert row["tuning"] is None or len(row["tuning"]) == 3
         assert len(row["runs"]) == 2
         for run in row["runs"]:
             assert 0 <= run["test"] <= tests and 0 <= run["tokens"] <= 1
@@ -91,7 +93,7 @@ def test_orders_ways_and_filler(script):
     pair = made["order: forwards"].sets["test"][0]
     assert made["order: forwards"].sides(pair) == (pair.source, pair.target)
     assert made["order: reversed"].sides(pair) == (pair.source[::-1], pair.target)
-    told, text = made["written: loss with padding"].sides(pair)
+    told, text = made["written: loss with padding, rate 0.01"].sides(pair)
     assert told == [pair.language, pair.style, *pair.target] and text == pair.source
     for name, filler in (("order: forwards", PAD), ("padded: padding is read", UNKNOWN)):
         source, _, targets = made[name].batch(made[name].train[:20])

@@ -1,4 +1,4 @@
-"""English prose found on every machine: the help topics of Python itself.
+"""English prose that comes with Python: its help topics.
 
 ``pydoc_data.topics`` is a module of the standard library, and holds what ``help("if")`` shows:
 79 pages of Python's language reference. Nothing is downloaded. Pages quote each other, so

@@ -48,11 +48,30 @@ def equation_labels(path):
     return re.findall(r"^.*\$\$ \(([a-z0-9-]+)\)$", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("file", ["cells.py", "recurrent.py", "fused.py", "stages.py"])
+LABELLED = [
+    *(f"scratch/{name}.py" for name in ("cells", "recurrent", "fused", "stages")),
+    *(
+        f"pytorch/{name}.py"
+        for name in (
+            "attention",
+            "classifier",
+            "decoding",
+            "language_model",
+            "seq2seq",
+        )
+    ),
+    "char_model.py",
+    "generation.py",
+    "probe.py",
+    "skipgram.py",
+]
+
+
+@pytest.mark.parametrize("file", LABELLED)
 def test_every_labelled_line_has_one_equation_in_the_book(file):
     pages = [p for p in (ROOT / "chapters").rglob("*.*") if p.suffix in (".md", ".ipynb")]
     found = [label for p in pages if ".ipynb_" not in str(p) for label in equation_labels(p)]
-    code = (ROOT / "lstm_lib" / "scratch" / file).read_text(encoding="utf8")
+    code = (ROOT / "lstm_lib" / file).read_text(encoding="utf8")
     comments = re.findall(r"# (\([a-z0-9-]+\).*)$", code, re.MULTILINE)  # one label or more
     labels = {label for text in comments for label in re.findall(r"\(([a-z0-9-]+)\)", text)}
     assert labels

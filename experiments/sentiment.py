@@ -374,6 +374,10 @@ def real_rows(name, sources, settings):
         row["difference"] = compare(
             right[row["model"], row["vectors"]], right[REFERENCE, None], name == "rt-polarity"
         )
+        own, folds = right[row["model"], row["vectors"]], name == "rt-polarity"
+        row["minus NB-SVM"] = compare(own, right["NB-SVM, bigrams", None], folds)
+        if row["vectors"] not in (None, "random"):
+            row["minus random"] = compare(own, right[row["model"], "random"], folds)
         runs = row.pop("runs")
         row["valid"] = [r["valid"] for r in runs]
         row["chosen"] = [r["chosen"] for r in runs]

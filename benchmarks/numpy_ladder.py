@@ -204,7 +204,7 @@ def crowd(threads, seconds):
 def kernel():
     """Name and version of the BLAS of NumPy."""
     found = (info for info in threadpool_info() if info["user_api"] == "blas")
-    blas = next(info for info in found if "scipy" not in info["filepath"])  # SciPy has its own
+    blas = next(info for info in found if "scipy.libs" not in info["filepath"])  # SciPy has its own
     return blas.get("architecture", blas["internal_api"]), f"{blas['prefix']} {blas['version']}"
 
 

@@ -178,7 +178,7 @@ def ratios(rows, name):
 def kernel():
     """Name of the kernels that NumPy's BLAS chose on this processor, and its version."""
     found = (info for info in threadpool_info() if info["user_api"] == "blas")
-    blas = next(info for info in found if "scipy" not in info["filepath"])  # SciPy has its own
+    blas = next(info for info in found if "scipy.libs" not in info["filepath"])  # SciPy has its own
     return blas.get("architecture", blas["internal_api"]), f"{blas['prefix']} {blas['version']}"
 
 

@@ -1,6 +1,6 @@
 """Translate image captions from English to German: with attention, and without.
 
-    python experiments/multi30k.py            # about forty minutes on one core
+    python experiments/multi30k.py            # about half an hour on one idle core
     python experiments/multi30k.py --quick    # a few updates of each run, in a minute
 
 The data set is Multi30k (`lstm_lib.datasets`; it may not be passed on), lower-cased, in words and

@@ -17,7 +17,6 @@ it goes to the work folder.
 """
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +27,6 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from lstm_lib import results
-from lstm_lib.files import write_atomically
 from lstm_lib.pytorch import EncoderDecoder, Trainer, seeded
 from lstm_lib.pytorch.decoding import greedy
 from lstm_lib.tasks.dates import date_pairs
@@ -226,10 +224,8 @@ def main(argv=None):
         "trained": [1, TRAINED],
     }
     parts = options.work / ("quick" if options.quick else "runs")
-    parts.mkdir(parents=True, exist_ok=True)
 
     def kept(task, name, what, make):
-        path = parts / f"{task}, {name}, {what}.json"
         # No seeds, and no other task or model: those can be added later.
         made_with = config | {
             "tasks": task,
@@ -237,12 +233,7 @@ def main(argv=None):
             "updates": settings["updates"][task],
         }
         made_with |= results.current_versions()
-        if not path.exists():
-            write_atomically(path, json.dumps({"made with": made_with, "result": make()}).encode())
-        found = json.loads(path.read_text())
-        if found["made with"] != made_with:
-            raise SystemExit(f"{path} is of other settings or versions; remove it or its folder")
-        return found["result"]
+        return results.kept(parts / f"{task}, {name}, {what}.json", made_with, make)
 
     rows, rates = [], {}
     for task, names in TASKS.items():

@@ -23,7 +23,6 @@ goes to the work folder.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,6 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from lstm_lib import results
-from lstm_lib.files import write_atomically
 from lstm_lib.pytorch import EncoderDecoder, SequenceClassifier, Trainer, seeded
 from lstm_lib.pytorch.decoding import greedy
 from lstm_lib.tasks.dates import FORMATS, YEARS, date_pairs
@@ -217,17 +215,9 @@ def main(argv=None):
     settings = QUICK if options.quick else SETTINGS
     versions = {"settings": settings, "rates": RATES, **results.current_versions()}
     parts = options.work / ("quick" if options.quick else "runs")
-    parts.mkdir(parents=True, exist_ok=True)
 
     def kept(name, make):
-        path = parts / f"{name}.json"
-        if not path.exists():
-            made = {"made with": versions, "result": make()}
-            write_atomically(path, json.dumps(made).encode())
-        found = json.loads(path.read_text())
-        if found["made with"] != versions:
-            raise SystemExit(f"{path} is of other settings or versions; remove it or its folder")
-        return found["result"]
+        return results.kept(parts / f"{name}.json", versions, make)
 
     rows = []
     for name, model in tqdm(list(MODELS.items())):

@@ -28,7 +28,6 @@ it goes to the work folder. No text is kept.
 
 import argparse
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +40,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from lstm_lib import datasets, results
-from lstm_lib.files import write_atomically
 from lstm_lib.pytorch import SequenceClassifier, Trainer, seeded
 from lstm_lib.skipgram import train_skipgram
 from lstm_lib.tasks import sentiment
@@ -302,21 +300,16 @@ class Work:
 
     def __init__(self, folder, made_with):
         self.folder, self.made_with = folder, made_with
-        folder.mkdir(parents=True, exist_ok=True)
 
     def once(self, name, make):
         """The run of that name: from its file, or made now and written there."""
-        path = self.folder / f"{name}.json"
-        if path.exists():
-            found = json.loads(path.read_text())
-            if found["made with"] != self.made_with:
-                raise SystemExit(f"{path} is of other settings or versions; remove it")
-            return found["run"]
-        run = make()
-        text = json.dumps({"made with": self.made_with, "run": run})
-        write_atomically(path, text.encode())
-        print(name, {k: v for k, v in run.items() if k != "right"}, flush=True)
-        return run
+
+        def shown():
+            run = make()
+            print(name, {k: v for k, v in run.items() if k != "right"}, flush=True)
+            return run
+
+        return results.kept(self.folder / f"{name}.json", self.made_with, shown)
 
 
 def own_vectors(path, settings):

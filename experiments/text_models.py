@@ -18,7 +18,6 @@ so the script can be stopped and started. The result is text_models of lstm_lib.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -28,7 +27,6 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from lstm_lib import results
-from lstm_lib.files import write_atomically
 from lstm_lib.ngram import NGram
 from lstm_lib.pytorch import LanguageModel, Trainer, forget_bias_, seeded
 from lstm_lib.pytorch.language_model import StreamLoss
@@ -161,18 +159,6 @@ def ngram_row(unit, share, settings):
     return row
 
 
-def kept(path, versions, make):
-    """Return the row in the file `path`; make it and write it if there is none."""
-    if path.exists():
-        found = json.loads(path.read_text())
-        if found["made with"] != versions:
-            raise SystemExit(f"{path} is of other settings or versions; remove it or its folder")
-        return found["row"]
-    row = make()
-    write_atomically(path, json.dumps({"made with": versions, "row": row}).encode())
-    return row
-
-
 def main(argv=None):
     """Run the experiment with the given command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -185,13 +171,12 @@ def main(argv=None):
 
     def made_with(*others):
         used = {key: value for key, value in settings.items() if key not in others}
-        return json.loads(json.dumps({"settings": used, **results.current_versions(), **corpus}))
+        return {"settings": used, **results.current_versions(), **corpus}
 
     parts = options.work / ("quick" if options.quick else "rows")
-    parts.mkdir(parents=True, exist_ok=True)
     units = tuple(settings["window"])
     lstm = [
-        kept(
+        results.kept(
             parts / f"lstm, {unit}, {hidden}, {share:.4f}.json",
             made_with("grid", "shares", "orders"),
             lambda cell=(unit, hidden, share): lstm_row(*cell, settings),
@@ -200,7 +185,7 @@ def main(argv=None):
         for unit in units
     ]
     ngram = [
-        kept(
+        results.kept(
             parts / f"ngram, {unit}, {share:.4f}.json",
             made_with("grid", "shares"),
             lambda cell=(unit, share): ngram_row(*cell, settings),

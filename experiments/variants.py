@@ -14,7 +14,7 @@ it goes to the work folder.
 """
 
 import argparse
-import json
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -23,7 +23,6 @@ import torch
 from tqdm.auto import tqdm
 
 from lstm_lib import results
-from lstm_lib.files import write_atomically
 from lstm_lib.pytorch import ablation
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,16 +78,6 @@ def make_row(variant, task, settings):
     }
 
 
-def kept(path, versions):
-    """Return the row in the file `path`, or None if there is none."""
-    if not path.exists():
-        return None
-    found = json.loads(path.read_text())
-    if found["made with"] != versions:
-        raise SystemExit(f"{path} is of other settings or versions; remove it or its folder")
-    return found["row"]
-
-
 def main(argv=None):
     """Run the experiment with the given command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -100,15 +89,12 @@ def main(argv=None):
     config = settings | {"hidden_size": ablation.HIDDEN_SIZE}
     versions = {"settings": config, **results.current_versions()}
     parts = options.work / ("quick" if options.quick else "rows")
-    parts.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for task, variant in tqdm(list(product(ablation.TASKS, ablation.VARIANTS))):
-        path = parts / f"{task}, {variant}.json"
-        row = kept(path, versions)
-        if row is None:
-            row = make_row(variant, task, settings)
-            write_atomically(path, json.dumps({"made with": versions, "row": row}).encode())
-        rows.append(row)
+    rows = [
+        results.kept(
+            parts / f"{task}, {variant}.json", versions, partial(make_row, variant, task, settings)
+        )
+        for task, variant in tqdm(list(product(ablation.TASKS, ablation.VARIANTS)))
+    ]
     seed = {"tuning": config["tuning_seeds"], "final": config["seeds"]}
     config = {key: value for key, value in config.items() if not key.endswith("seeds")}
     folder = options.work if options.quick else results.FOLDER

@@ -19,7 +19,6 @@ result is word_vectors of lstm_lib.results; with --quick it goes to the work fol
 """
 
 import argparse
-import json
 import time
 from itertools import product
 from pathlib import Path
@@ -30,7 +29,6 @@ from tqdm.auto import tqdm
 
 from lstm_lib import datasets, results
 from lstm_lib.count_vectors import cooccurrence, glove_vectors, ppmi, svd_vectors
-from lstm_lib.files import write_atomically
 from lstm_lib.skipgram import number, train_skipgram
 from lstm_lib.tasks import python_prose
 from lstm_lib.word_vectors import WordVectors, pairs_with_s, write_vectors
@@ -211,16 +209,6 @@ def make_row(method, text, sentences):
     }
 
 
-def kept(path, versions):
-    """Return the row in the file `path`, or None if there is none."""
-    if not path.exists():
-        return None
-    found = json.loads(path.read_text())
-    if found["made with"] != versions:
-        raise SystemExit(f"{path} is of other settings or versions; remove it or its folder")
-    return found["row"]
-
-
 def write(path):
     """Train skip-gram on wikitext-2 with the settings that were chosen, and write a file."""
     rows = results.load("word_vectors")["metrics"]["rows"]
@@ -245,25 +233,27 @@ def main(argv=None):
     if options.quick:
         jobs = [("help topics", method) for method in ("random", *COUNTING)]
     parts = options.work / ("quick" if options.quick else "rows")
-    parts.mkdir(parents=True, exist_ok=True)
+    seed = {"tuning": TUNING_SEED, "final": SEEDS}
+    config = {
+        "min_count": MIN_COUNT,
+        "analogies": ANALOGIES,
+        "wikitext-2 share": WIKITEXT_SHARE,
+    }
     rows = []
     for text, method in tqdm(jobs):
-        versions = {"settings": SETTINGS[text]["grid"][method], **results.current_versions()}
-        path = parts / f"{text}, {method}.json"
-        row = kept(path, versions)
-        if row is None:
-            row = make_row(method, text, read(text, WIKITEXT_SHARE))
-            write_atomically(path, json.dumps({"made with": versions, "row": row}).encode())
-        rows.append(row)
+        plan = SETTINGS[text] | {"grid": SETTINGS[text]["grid"][method]}
+        made_with = {"plan": plan, "seed": seed, **config, **results.current_versions()}
+        rows.append(
+            results.kept(
+                parts / f"{text}, {method}.json",
+                made_with,
+                lambda text=text, method=method: make_row(method, text, read(text, WIKITEXT_SHARE)),
+            )
+        )
     results.save(
         "word_vectors",
-        config={
-            "min_count": MIN_COUNT,
-            "analogies": ANALOGIES,
-            "wikitext-2 share": WIKITEXT_SHARE,
-            "texts": SETTINGS,
-        },
-        seed={"tuning": TUNING_SEED, "final": SEEDS},
+        config=config | {"texts": SETTINGS},
+        seed=seed,
         metrics={"rows": rows},
         versions={"help topics": python_prose.load().sha256},
         folder=options.work if options.quick else results.FOLDER,

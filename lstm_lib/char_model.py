@@ -14,6 +14,7 @@ import numpy as np
 
 from . import scratch
 from .files import read_safetensors, write_safetensors
+from .tasks import stdlib_text
 from .tasks.stdlib_text import VOCAB, decode, encode
 
 _CELLS = {"lstm": scratch.LSTM, "rnn": scratch.RNN}
@@ -137,22 +138,12 @@ class CharModel(scratch.Container):
 
         Raises
         ------
-        ValueError
-            If `ids` has not one axis, or fewer than B + 1 characters, or `streams` < 1.
+        TypeError, ValueError
+            As `stdlib_text.streams`.
         """
-        ids = np.asarray(ids)
-        if ids.ndim != 1:
-            raise ValueError(f"ids: expected shape (N,), got {ids.shape}")
-        if streams < 1:
-            raise ValueError(f"streams: expected at least 1, got {streams}")
-        length = (len(ids) - 1) // streams
-        if length < 1:
-            raise ValueError(f"ids: expected at least {streams + 1} characters, got {len(ids)}")
-        used = length * streams
-        x = ids[:used].reshape(streams, length).T
-        y = ids[1 : used + 1].reshape(streams, length).T
-        state, nats = None, np.empty((length, streams))
-        for start in range(0, length, _CHUNK):
+        x, y = stdlib_text.streams(ids, streams)
+        state, nats = None, np.empty(x.shape)
+        for start in range(0, len(x), _CHUNK):
             part = slice(start, start + _CHUNK)
             logits, state = self.forward(x[part], state)
             log_p = scratch.log_softmax(logits)

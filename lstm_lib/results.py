@@ -166,6 +166,38 @@ def finished(name, config, seed, folder=FOLDER):
     return found
 
 
+def kept(path, made_with, make):
+    """A part of a long experiment: from the file `path`, or made now and written there.
+
+    Parameters
+    ----------
+    path : path
+        Outside the package: only the whole is a stored result. Its folder is made.
+    made_with : dict
+        All that the part depends on, as JSON values: settings, versions.
+    make : callable, () -> JSON value
+
+    Returns
+    -------
+    part : JSON value
+        As it reads from the file, so that a run that was stopped ends in the same.
+
+    Raises
+    ------
+    ValueError
+        If the file was made with something else: it must be removed.
+    """
+    path, made_with = Path(path), _plain(made_with, "made_with")
+    if not path.is_file():
+        part = {"made with": made_with, "part": _plain(make(), "part")}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(part).encode())
+    found = json.loads(path.read_text(encoding="utf8"))
+    if found["made with"] != made_with:
+        raise ValueError(f"{path} is of other settings or versions; remove it or its folder")
+    return found["part"]
+
+
 def check(result):
     """Return `result` if it has the form above; else raise ValueError or TypeError."""
     if not isinstance(result, dict):

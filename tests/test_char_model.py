@@ -190,9 +190,9 @@ def test_errors():
         model.loss_and_grads(np.zeros((5, 2), int), np.zeros((5, 3), int))
     with pytest.raises(ValueError, match="state"):
         model.forward(np.zeros((5, 2), int), (np.zeros((3, 6)), np.zeros((3, 6))))
-    with pytest.raises(ValueError, match=r"ids: expected shape \(N,\)"):
+    with pytest.raises(ValueError, match=r"ids must have one axis \(N,\)"):
         model.bits(np.zeros((5, 2), int))
-    with pytest.raises(ValueError, match="ids: expected at least 4 characters, got 3"):
+    with pytest.raises(ValueError, match="ids must hold at least 4 symbols, got 3"):
         model.bits([1, 2, 3], streams=3)
     with pytest.raises(ValueError, match="streams: expected at least 1, got 0"):
         model.bits([1, 2, 3], streams=0)

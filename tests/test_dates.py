@@ -168,8 +168,8 @@ def test_every_language_has_every_style():
     [
         ((0, 5), TypeError, "rng: expected"),
         ((rng(), 0), ValueError, "count: expected at least 1, got 0"),
-        ((rng(), 1.0), TypeError, "count: expected an int, got float"),
-        ((rng(), True), TypeError, "count: expected an int, got bool"),
+        ((rng(), 1.0), TypeError, "count: expected an integer, got 1.0"),
+        ((rng(), True), TypeError, "count: expected an integer, got True"),
         ((rng(), 5, "tests"), ValueError, "part: expected one of"),
     ],
 )

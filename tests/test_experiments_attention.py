@@ -128,9 +128,9 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, cap
 def test_runs_of_other_settings_are_not_taken(script, tmp_path, monkeypatch):
     (tmp_path / "quick").mkdir()
     part = tmp_path / "quick" / f"reversal, no attention, rate {script.RATES[0]}.json"
-    part.write_text(json.dumps({"made with": {}, "result": {}}))
+    part.write_text(json.dumps({"made with": {}, "part": {}}))
     monkeypatch.setattr(script, "run", lambda **_: pytest.fail("nothing may be trained"))
-    with pytest.raises(SystemExit, match="other settings"):
+    with pytest.raises(ValueError, match="other settings"):
         script.main(["--quick", "--work", str(tmp_path)])
 
 

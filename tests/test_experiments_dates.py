@@ -65,7 +65,7 @@ def test_other_settings_are_not_mixed(script, tmp_path, monkeypatch):
     command = ["--quick", "--work", str(tmp_path)]
     script.main(command)
     monkeypatch.setattr(script, "QUICK", script.QUICK | {"updates": 3})
-    with pytest.raises(SystemExit, match="other settings"):
+    with pytest.raises(ValueError, match="other settings"):
         script.main(command)
 
 

@@ -75,8 +75,8 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, cap
 def test_runs_of_other_settings_are_not_taken(script, tmp_path):
     (tmp_path / "quick").mkdir()
     part = tmp_path / "quick" / "grammar, RNN, 0.003, 100.json"
-    part.write_text(json.dumps({"made with": {}, "run": {}}))
-    with pytest.raises(SystemExit, match="other settings"):
+    part.write_text(json.dumps({"made with": {}, "part": {}}))
+    with pytest.raises(ValueError, match="other settings"):
         script.main(["--quick", "--work", str(tmp_path)])
 
 

@@ -54,14 +54,6 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, cap
         assert row["order"] == row["orders"][int(np.argmin(row["valid"]))]
 
 
-def test_rows_of_other_settings_are_refused(script, tmp_path, monkeypatch):
-    path = tmp_path / "row.json"
-    assert script.kept(path, {"a": 1}, lambda: [1]) == [1]
-    assert script.kept(path, {"a": 1}, lambda: [2]) == [1]
-    with pytest.raises(SystemExit, match="other settings or versions"):
-        script.kept(path, {"a": 2}, lambda: [3])
-
-
 def test_bits_per_character_of_both_units_are_of_the_same_text(script):
     for unit in ("characters", "words"):
         text = script.Text(unit, script.QUICK, 1 / 2)

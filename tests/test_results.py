@@ -192,3 +192,28 @@ def test_every_stored_result_is_one_and_names_no_machine():
         text = results.FOLDER.joinpath(f"{name}.json").read_text(encoding="utf8")
         assert not re.search(r'"[^"]*(/home/|/root|/tmp|/Users/|[A-Z]:\\\\)', text), name
     assert list(results.load("char_model")) == ["lstm", "rnn"]
+
+
+def test_a_part_is_made_once_and_refused_when_made_with_something_else(tmp_path):
+    path, calls = tmp_path / "parts" / "a.json", []
+
+    def make():
+        calls.append(1)
+        return {"pair": (1, 2), "mean": np.float64(0.5)}
+
+    made_with = {"rates": (0.1, 0.2), "torch": "2"}
+    first = results.kept(path, made_with, make)
+    assert first == results.kept(path, made_with, make) == {"pair": [1, 2], "mean": 0.5}
+    assert calls == [1]
+    with pytest.raises(ValueError, match="a.json is of other settings or versions"):
+        results.kept(path, made_with | {"torch": "3"}, make)
+    assert calls == [1]
+
+
+def test_a_part_that_was_broken_off_leaves_no_file(tmp_path):
+    def make():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        results.kept(tmp_path / "a.json", {}, make)
+    assert list(tmp_path.iterdir()) == []

@@ -10,8 +10,6 @@ attribution is a number for each word, positive if the word spoke for y.
 Shapes: T time steps, B batch size, C classes, E size of the embeddings.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from lstm_lib.pytorch.cells import check_count
 from lstm_lib.pytorch.classifier import SequenceClassifier, lengths_of
+from lstm_lib.pytorch.training import evaluating
 from lstm_lib.vocabulary import PAD
 
 
@@ -83,7 +82,7 @@ def leave_one_out(model: SequenceClassifier, tokens: Tensor, labels: Tensor) -> 
     lengths = lengths_of(tokens)
     if bool((lengths < 2).any()):
         raise ValueError("tokens must hold at least 2 words in each sentence")
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         whole = log_odds(model(tokens), labels)
         rows = []
         for t in range(len(tokens)):
@@ -104,7 +103,7 @@ def gradient_times_input(model: SequenceClassifier, tokens: Tensor, labels: Tens
     ---------------------------
     As `leave_one_out`; a sentence may have one word.
     """
-    with _evaluating(model):
+    with evaluating(model):
         embedded = model.embedding(tokens).detach()
         return (_gradient(model, embedded, lengths_of(tokens), labels) * embedded).sum(-1)
 
@@ -149,7 +148,7 @@ def integrated_gradients(
     """
     check_count("steps", steps, 1)
     lengths = lengths_of(tokens)
-    with _evaluating(model):
+    with evaluating(model):
         embedded = model.embedding(tokens).detach()
         start = torch.zeros_like(embedded)
         if baseline is not None:
@@ -173,13 +172,3 @@ def _gradient(model, embedded, lengths, labels):
     with torch.enable_grad():
         value = log_odds(model.scores(embedded, lengths), labels).sum()
         return torch.autograd.grad(value, embedded)[0]
-
-
-@contextmanager
-def _evaluating(model) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

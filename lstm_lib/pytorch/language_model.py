@@ -12,6 +12,8 @@ from lstm_lib.interop import convert
 from lstm_lib.pytorch.cells import check_bool, check_count
 from lstm_lib.pytorch.dropout import LockedDropout
 from lstm_lib.pytorch.layers import LSTM
+from lstm_lib.pytorch.training import evaluating
+from lstm_lib.tasks import stdlib_text
 
 _CHUNK = 256  # time steps per forward pass when a long text is measured: bounds the memory
 
@@ -148,30 +150,21 @@ class LanguageModel(nn.Module):
 
         Raises
         ------
-        ValueError
-            If `ids` has not one axis, or fewer than B + 1 tokens.
         TypeError, ValueError
-            If `streams` is no int or below 1.
+            As `stdlib_text.streams`.
         """
-        ids = np.asarray(ids)
-        check_count("streams", streams, 1)
-        if ids.ndim != 1:
-            raise ValueError(f"ids must have shape (N,), got {ids.shape}")
-        length = (len(ids) - 1) // streams
-        if length < 1:
-            raise ValueError(f"ids must hold at least {streams + 1} tokens, got {len(ids)}")
-        training = self.training
-        self.eval()
-        used = length * streams
-        x = torch.tensor(ids[:used].reshape(streams, length).T)
-        y = torch.tensor(ids[1 : used + 1].reshape(streams, length).T)
+        device = self.embedding.weight.device
+        x, y = (
+            torch.tensor(part, dtype=torch.int64, device=device)
+            for part in stdlib_text.streams(ids, streams)
+        )
         state, nats = None, []
-        for x_part, y_part in zip(x.split(_CHUNK), y.split(_CHUNK), strict=True):
-            logits, state = self(x_part, state)
-            log_p = logits.double().log_softmax(-1)
-            nats.append(-log_p.gather(-1, y_part[..., None]).squeeze(-1))
-        self.train(training)
-        return torch.cat(nats).T.flatten().numpy() / np.log(2)
+        with evaluating(self):
+            for x_part, y_part in zip(x.split(_CHUNK), y.split(_CHUNK), strict=True):
+                logits, state = self(x_part, state)
+                log_p = logits.double().log_softmax(-1)
+                nats.append(-log_p.gather(-1, y_part[..., None]).squeeze(-1))
+        return torch.cat(nats).T.flatten().cpu().numpy() / np.log(2)
 
 
 class StreamLoss:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -184,13 +185,19 @@ class Trainer:
 
     def validate(self, measure):
         """Return ``measure(model)`` in eval mode, without gradients; the mode is put back."""
-        training = self.model.training
-        self.model.eval()
-        try:
-            with torch.no_grad():
-                return float(measure(self.model))
-        finally:
-            self.model.train(training)
+        with evaluating(self.model), torch.no_grad():
+            return float(measure(self.model))
+
+
+@contextmanager
+def evaluating(model):
+    """Within it the model is in eval mode; afterwards in the mode it was in before."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def unwrapped(model):

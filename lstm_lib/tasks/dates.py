@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from babel.dates import format_date
 
-from lstm_lib.scratch.functions import check_rng
+from lstm_lib.scratch.functions import check_rng, check_size
 
 STYLES = ("full", "long", "medium", "short")
 """With the day of the week; the month by its name; the name cut short; in numbers.
@@ -132,10 +132,7 @@ def date_pairs(
         or year.
     """
     check_rng(rng)
-    if isinstance(count, bool) or not isinstance(count, int | np.integer):
-        raise TypeError(f"count: expected an int, got {type(count).__name__}")
-    if count < 1:
-        raise ValueError(f"count: expected at least 1, got {count}")
+    count = check_size(count, "count")
     if part not in PARTS:
         raise ValueError(f"part: expected one of {PARTS}, got {part!r}")
     formats, years = list(formats), list(years)

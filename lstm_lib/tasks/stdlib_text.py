@@ -24,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lstm_lib.scratch.functions import check_size
+
 VOCAB = "\n" + "".join(chr(code) for code in range(32, 127))
 """The 96 symbols: newline, then the printable ASCII characters in order of their codes."""
 
@@ -290,11 +292,38 @@ def batches(
     return _batches(ids, batch_size, steps, range(start, count))
 
 
+def streams(ids, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a long text into parts of equal length that are read side by side.
+
+    Parameters
+    ----------
+    ids : array of integers, shape (N,)
+    count : int
+        B.
+
+    Returns
+    -------
+    x, y : ndarrays, shape (n, B) with n = (N - 1) // B
+        Views of `ids`: stream b is ``ids[b*n : (b+1)*n]``, its targets are those moved on by one.
+        Fewer than B symbols at the end of the text are left out.
+
+    Raises
+    ------
+    TypeError
+        If `ids` does not hold integers, or `count` is none.
+    ValueError
+        If `ids` has not one axis, `count` is below 1, or there are fewer than B + 1 symbols.
+    """
+    ids, count = _as_ids(ids), check_size(count, "streams")
+    length = (len(ids) - 1) // count
+    if length < 1:
+        raise ValueError(f"ids must hold at least {count + 1} symbols, got {len(ids)}")
+    used = count * length
+    return ids[:used].reshape(count, length).T, ids[1 : used + 1].reshape(count, length).T
+
+
 def _batches(ids, batch_size, steps, numbers):
-    length = (len(ids) - 1) // batch_size
-    used = batch_size * length
-    x = ids[:used].reshape(batch_size, length).T
-    y = ids[1 : used + 1].reshape(batch_size, length).T
+    x, y = streams(ids, batch_size)
     for number in numbers:
         part = slice(number * steps, (number + 1) * steps)
         yield x[part], y[part], number == 0

@@ -157,7 +157,7 @@ def test_bad_input():
         with pytest.raises(TypeError, match=next(iter(options))):
             LanguageModel(**{"vocab": V, "hidden": H} | options)
     model = make()
-    with pytest.raises(ValueError, match=r"ids must have shape \(N,\), got \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"ids must have one axis \(N,\), got shape \(2, 3\)"):
         model.bits(np.zeros((2, 3), int))
     with pytest.raises(ValueError, match="streams"):
         model.bits(text(9), 0)
@@ -199,3 +199,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
     assert resumed.history.losses == whole.history.losses
     for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_the_mode_is_put_back_even_after_an_error():
+    model = make().train()
+    with pytest.raises(IndexError):
+        model.bits(np.full(9, V))  # no such token
+    assert model.training

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lstm_lib import datasets, results
 from lstm_lib.datasets.records import Parallel, Splits
+from lstm_lib.pytorch import EncoderDecoder
+from lstm_lib.vocabulary import PAD
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = {
@@ -104,3 +107,13 @@ def test_tokens_and_text(script):
     assert words[:4] == ["ein", "mann", ",", "der's"]
     assert words[-2:] == ["t-shirt", "!"]
     assert script.text(["ein", "hund", ",", "gut", "."]) == "ein hund, gut."
+
+
+def test_validation_counts_every_token_once(script):
+    model = EncoderDecoder(9, 9, 4)
+    pairs = [([4, 5], [6]), ([5], [7, 8, 4, 5, 6]), ([8, 8, 4], [5, 5])]
+    parts = [script.batches([pair], 1)[0] for pair in pairs]
+    with torch.no_grad():
+        summed = sum(script.loss(model, part).item() * (part[2] != PAD).sum() for part in parts)
+        tokens = sum(len(target) + 1 for _, target in pairs)
+        assert script.validate(model, script.batches(pairs, 2)) == pytest.approx(summed / tokens)

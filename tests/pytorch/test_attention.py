@@ -274,3 +274,10 @@ def test_errors_of_the_constructors():
         LuongAttention(3, 3, "concat")
     with pytest.raises(ValueError, match="'dot' needs query_size = key_size, got 2 and 3"):
         LuongAttention(2, 3, "dot")
+
+
+def test_padding_gets_nothing_even_beside_very_low_scores():
+    scores = torch.tensor([[[-1e6, -1e6, 0.0]]], dtype=torch.float64)
+    mask = torch.tensor([[True], [True], [False]])
+    _, weights = attend(scores, torch.ones(3, 1, 2, dtype=torch.float64), mask)
+    assert weights.tolist() == [[[0.5, 0.5, 0.0]]]

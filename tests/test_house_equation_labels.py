@@ -58,6 +58,7 @@ LABELLED = [
             "decoding",
             "language_model",
             "seq2seq",
+            "tagger",
         )
     ),
     "char_model.py",

@@ -5,8 +5,8 @@ of the same name in `torch.nn`: same constructor, same parameters, same results.
 as Python loops that can be read and changed, and can return every gate of every step. On a CPU the
 layers run fused, with the hand-derived backward pass of `lstm_lib.scratch`, wherever that is
 possible. `VariantLSTM` is an LSTM with parts taken out or added. `LanguageModel`,
-`SequenceClassifier` and `EncoderDecoder` are models made of them; `lstm_lib.pytorch.decoding` gets
-texts out of them.
+`SequenceClassifier`, `SequenceTagger` and `EncoderDecoder` are models made of them;
+`lstm_lib.pytorch.decoding` gets texts out of them.
 """
 
 try:
@@ -47,6 +47,7 @@ from lstm_lib.pytorch.init import (
 from lstm_lib.pytorch.language_model import LanguageModel
 from lstm_lib.pytorch.layers import GRU, LSTM, RNN
 from lstm_lib.pytorch.seq2seq import EncoderDecoder
+from lstm_lib.pytorch.tagger import SequenceTagger
 from lstm_lib.pytorch.training import Trainer
 from lstm_lib.pytorch.variants import VariantLSTM
 
@@ -67,6 +68,7 @@ __all__ = [
     "RNNCell",
     "RNNGates",
     "SequenceClassifier",
+    "SequenceTagger",
     "Trainer",
     "VariantLSTM",
     "WeightDrop",

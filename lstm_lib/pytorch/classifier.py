@@ -9,7 +9,8 @@ from lstm_lib.pytorch.dropout import LockedDropout
 from lstm_lib.pytorch.layers import GRU, LSTM, RNN
 from lstm_lib.vocabulary import PAD
 
-_CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+"""Layers by the names that models take."""
 POOLINGS = ("last", "mean", "max")
 """How a sequence of hidden states becomes one vector."""
 
@@ -87,8 +88,8 @@ class SequenceClassifier(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if cell not in _CELLS:
-            raise ValueError(f"cell must be one of {', '.join(map(repr, _CELLS))}, got {cell!r}")
+        if cell not in CELLS:
+            raise ValueError(f"cell must be one of {', '.join(map(repr, CELLS))}, got {cell!r}")
         if pooling not in POOLINGS:
             raise ValueError(f"pooling must be one of {POOLINGS}, got {pooling!r}")
         check_bool("freeze", freeze)
@@ -103,7 +104,7 @@ class SequenceClassifier(nn.Module):
             check_count(name, value, 1)
         self.pooling = pooling
         self.embedding = nn.Embedding(vocab, embedding)
-        self.layer = _CELLS[cell](embedding, hidden, bidirectional=bidirectional)
+        self.layer = CELLS[cell](embedding, hidden, bidirectional=bidirectional)
         self.readout = nn.Linear(hidden * (2 if bidirectional else 1), classes)
         self.dropout = LockedDropout(dropout, generator=generator)
         if vectors is not None:

@@ -35,9 +35,9 @@ def lengths_of(tokens: Tensor) -> Tensor:
 
 
 class SequenceClassifier(nn.Module):
-    """Class scores of token sequences of different lengths.
+    """Class scores of sequences of different lengths, of tokens or of vectors.
 
-        e_t = E[x_t]
+        e_t = E[x_t], or x_t itself where there is no vocabulary
         h_t = recurrent layer of e_t, in one direction or in both
         v = h at each direction's end, or the mean or maximum of h over the sequence  (clf-pool)
         p(class | x) = softmax(W v + b)                                               (clf-softmax)
@@ -46,35 +46,38 @@ class SequenceClassifier(nn.Module):
 
     Parameters
     ----------
-    vocab, classes, hidden : int
-        V tokens, C classes, H units in each direction.
+    vocab : int or None
+        V tokens; None if the inputs are vectors of `embedding` numbers.
+    classes, hidden : int
+        C classes, H units in each direction.
     cell : {"lstm", "gru", "rnn"}
     bidirectional : bool
     embedding : int, optional
-        E; by default H, or the length of `vectors`.
+        E; by default H, or the length of `vectors`. Without a vocabulary it must be given.
     vectors : Tensor, shape (V, E), optional
         Initial embeddings, in place of random ones.
     freeze : bool
         Leave the embeddings as they are.
     pooling : one of `POOLINGS`
     dropout : float in [0, 1]
-        Of `LockedDropout` on the embeddings, and of the same kind on v.
+        Of `LockedDropout` on e, and of the same kind on v.
     generator : torch.Generator, optional
         Source of the dropout masks; torch's global one if left out.
 
     Attributes
     ----------
-    embedding : nn.Embedding (V, E), layer : the recurrent layer, readout : nn.Linear to C
+    embedding : nn.Embedding (V, E) or None, layer : the recurrent layer, readout : nn.Linear to C
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not one of those listed, or `vectors` has another shape.
+        If an argument is not one of those listed, `vectors` has another shape, or there is no
+        vocabulary and no `embedding`, or `vectors` or `freeze` all the same.
     """
 
     def __init__(
         self,
-        vocab: int,
+        vocab: int | None,
         classes: int,
         hidden: int,
         *,
@@ -93,17 +96,18 @@ class SequenceClassifier(nn.Module):
         if pooling not in POOLINGS:
             raise ValueError(f"pooling must be one of {POOLINGS}, got {pooling!r}")
         check_bool("freeze", freeze)
-        if embedding is None:
-            embedding = hidden if vectors is None else vectors.shape[-1]
-        for name, value in (
-            ("vocab", vocab),
-            ("classes", classes),
-            ("hidden", hidden),
-            ("embedding", embedding),
-        ):
+        sizes = {"classes": classes, "hidden": hidden}
+        if vocab is None:
+            if vectors is not None or freeze:
+                raise ValueError("vectors and freeze must be left out where vocab is None")
+        else:
+            sizes["vocab"] = vocab
+            if embedding is None:
+                embedding = hidden if vectors is None else vectors.shape[-1]
+        for name, value in (sizes | {"embedding": embedding}).items():
             check_count(name, value, 1)
         self.pooling = pooling
-        self.embedding = nn.Embedding(vocab, embedding)
+        self.embedding = None if vocab is None else nn.Embedding(vocab, embedding)
         self.layer = CELLS[cell](embedding, hidden, bidirectional=bidirectional)
         self.readout = nn.Linear(hidden * (2 if bidirectional else 1), classes)
         self.dropout = LockedDropout(dropout, generator=generator)
@@ -114,17 +118,35 @@ class SequenceClassifier(nn.Module):
                 )
             with torch.no_grad():
                 self.embedding.weight.copy_(vectors)
-        self.embedding.weight.requires_grad_(not freeze)
+        if self.embedding is not None:
+            self.embedding.weight.requires_grad_(not freeze)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores (B, C) of tokens x (T, B), int64, filled with `PAD` at the ends.
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Class scores (B, C) of tokens or vectors.
+
+        Parameters
+        ----------
+        x : Tensor
+            Tokens (T, B), int64, filled with `PAD` at the ends; without a vocabulary vectors
+            (T, B, E).
+        lengths : Tensor, shape (B,), int64, optional
+            Of sequences of vectors; by default all have T steps. Tokens show their own.
 
         Raises
         ------
         ValueError
-            As `lengths_of`.
+            As `lengths_of`; if vectors have another shape, or tokens come with lengths.
         """
-        return self.scores(self.embedding(x), lengths_of(x))
+        if self.embedding is not None:
+            if lengths is not None:
+                raise ValueError("lengths must be left out with tokens, whose padding shows them")
+            return self.scores(self.embedding(x), lengths_of(x))
+        size = self.layer.input_size
+        if x.dim() != 3 or x.shape[2] != size:
+            raise ValueError(f"x must have shape (T, B, {size}), got {tuple(x.shape)}")
+        if lengths is None:
+            lengths = torch.full(x.shape[1:2], len(x), device=x.device)
+        return self.scores(x, lengths)
 
     def scores(self, embedded: Tensor, lengths: Tensor) -> Tensor:
         """Class scores (B, C) of embedded sequences (T, B, E) of `lengths` (B,).

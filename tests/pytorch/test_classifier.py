@@ -90,6 +90,28 @@ def test_forward_is_scores_of_the_embedded():
     assert torch.equal(model(tokens), model.scores(embedded, torch.tensor([3, 1, 6])))
 
 
+@given(lengths_drawn, st.integers(0, 3), st.fixed_dictionaries(kinds))
+def test_vectors_score_as_the_tokens_that_they_embed(lengths, longer, options):
+    model, tokens = classifier(**options), sentences(lengths, longer)
+    with seeded(2):
+        plain = SequenceClassifier(None, C, H, embedding=E, **options).double()
+    own = {k: v for k, v in model.state_dict().items() if not k.startswith("embedding")}
+    plain.load_state_dict(own)  # strict: there are no other keys
+    x = model.embedding(tokens).detach()
+    torch.testing.assert_close(plain(x, lengths_of(tokens)), model(tokens), **CLOSE)
+    full = torch.full((len(lengths),), len(x))
+    assert torch.equal(plain(x), plain(x, full))
+
+
+def test_vectors_are_checked():
+    plain = SequenceClassifier(None, C, H, embedding=E)
+    for shape in ((3, 2, E + 1), (3, E)):
+        with pytest.raises(ValueError, match=rf"x must have shape \(T, B, {E}\), got"):
+            plain(torch.ones(shape))
+    with pytest.raises(ValueError, match="lengths must be left out with tokens"):
+        classifier()(sentences([3, 2]), torch.tensor([3, 2]))
+
+
 def test_lengths():
     assert lengths_of(sentences([3, 1, 6], longer=2)).tolist() == [3, 1, 6]
 
@@ -169,6 +191,19 @@ def test_dropout_is_of_training_alone_and_drawn_from_the_generator():
 def test_bad_options(options, error, message):
     with pytest.raises(error, match=message):
         SequenceClassifier(V, C, H, **options)
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({}, TypeError, "embedding"),
+        ({"embedding": E, "vectors": torch.ones(V, E)}, ValueError, "vectors and freeze must be"),
+        ({"embedding": E, "freeze": True}, ValueError, "vectors and freeze must be left out"),
+    ],
+)
+def test_bad_options_without_a_vocabulary(options, error, message):
+    with pytest.raises(error, match=message):
+        SequenceClassifier(None, C, H, **options)
 
 
 @pytest.mark.parametrize("name", ["vocab", "classes", "hidden"])

@@ -34,6 +34,7 @@ from lstm_lib.pytorch.cells import (
     rnn_step,
 )
 from lstm_lib.pytorch.classifier import SequenceClassifier
+from lstm_lib.pytorch.crf import CRF
 from lstm_lib.pytorch.dropout import DropoutLSTM, LockedDropout, WeightDrop
 from lstm_lib.pytorch.init import (
     chrono_,
@@ -53,6 +54,7 @@ from lstm_lib.pytorch.variants import VariantLSTM
 
 __all__ = [
     "BahdanauAttention",
+    "CRF",
     "DropoutLSTM",
     "EncoderDecoder",
     "GRU",

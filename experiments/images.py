@@ -1,0 +1,461 @@
+"""Pictures as sequences, beside models that are made for pictures: the tables of chapter 5.7.
+
+    python experiments/images.py            # about 20 minutes on one core
+    python experiments/images.py --quick    # seconds: a few updates each, to see that it works
+    python experiments/images.py --parts digits    # the part that needs no download
+
+Every model gets the same pictures, scaled to [0, 1], and three settings of one number, of which
+the validation part chooses: the penalty of logistic regression and of the SVM (radial kernel), and
+the learning rate of the networks, which also stop by their loss on validation.
+
+*digits*: the 1,797 pictures of 8 x 8 pixels that come with scikit-learn, in five random folds. Each
+is tested once, the next one is for validation, three are for training. The expensive models, which
+read pixel by pixel, have the first three folds.
+
+* table: all models on the pictures as they are.
+* permuted: the same after one fixed permutation of the pixels, another in each fold.
+* sizes: trained on a part of the pictures, with the setting that the table chose.
+* moved: trained on centred pictures with a margin of one pixel, tested on pictures that are moved
+  by one pixel up, down, left or right; and the same models trained on moved pictures too.
+
+*mnist*: a part of MNIST, of `lstm_lib.datasets`; whoever reads pixel by pixel, and to be compared
+with it an SVM, gets the mean of each 2 x 2 block, 196 steps.
+
+Every finished run is a file in the work folder and is not made again, so the script can be stopped
+and started. The results are images/digits and images/mnist of lstm_lib.results; with --quick they
+go to the work folder.
+"""
+
+import argparse
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import stats
+from sklearn import __version__ as sklearn_version
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
+
+from lstm_lib import datasets, results
+from lstm_lib.pytorch import Trainer, chrono_, forget_bias_, orthogonal_, seeded
+from lstm_lib.pytorch.images import ConvNet, PictureReader, moved, padded
+from lstm_lib.train import Batches
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSIC = {
+    "logistic regression": lambda c: LogisticRegression(C=c, max_iter=2000),
+    "SVM": lambda c: SVC(C=c),
+}
+DIRECTIONS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
+REFERENCE = "LSTM, rows"
+"""The model that all others are compared with."""
+
+SETTINGS = {
+    "folds": [0, 1, 2, 3, 4],
+    "expensive folds": [0, 1, 2],
+    "penalties": {"logistic regression": [0.1, 1, 10], "SVM": [1, 10, 100]},
+    "rates": [0.002, 0.005, 0.01],
+    "hidden": 48,
+    "channels": 16,
+    "batch": 32,
+    "updates": {"expensive": 2000, "others": 1400},
+    "every": 35,
+    "patience": 12,
+    "max_norm": 1.0,
+    "sizes": [50, 100, 200, 400, 800],
+    "expensive sizes": [50, 200, 800],
+    "mnist": {
+        "train": 3000,
+        "valid": 1000,
+        "test": 2000,
+        "seeds": [0, 1, 2],
+        "penalties": {"logistic regression": [0.03, 0.3], "SVM": [3, 10]},
+        "rates": [0.002, 0.005],
+        "updates": {"expensive": 1500, "others": 1500},
+        "every": 95,
+        "patience": 6,
+        "hidden": 64,
+    },
+}
+QUICK = SETTINGS | {
+    "folds": [0, 1],
+    "expensive folds": [0],
+    "updates": {"expensive": 1, "others": 2},
+    "every": 1,
+    "sizes": [50, 100],
+    "expensive sizes": [50],
+    "mnist": SETTINGS["mnist"]
+    | {
+        "train": 60,
+        "valid": 20,
+        "test": 40,
+        "seeds": [0, 1],
+        "updates": {"expensive": 1, "others": 1},
+        "every": 1,
+        "hidden": 4,
+    },
+}
+
+
+def network(model, side, settings, generator):
+    """The network of a name: "LSTM, pixels, chrono" reads one pixel a step and starts by chrono."""
+    if model.startswith("CNN"):
+        pooling = model.partition(", ")[2] or "flatten"
+        return ConvNet(side, 10, settings["channels"], pooling=pooling)
+    cell, pieces, *start = model.split(", ")
+    width = {"rows": side, "pixels": 1}[pieces]
+    reader = PictureReader(width, 10, settings["hidden"], cell=cell.lower())
+    if start == ["forget bias 1"]:
+        forget_bias_(reader.layer, 1.0)
+    elif start == ["chrono"]:
+        chrono_(reader.layer, side * side, generator=generator)
+    elif start == ["orthogonal"]:
+        orthogonal_(reader.layer, generator=generator)
+    elif start:
+        raise ValueError(f"model: no such start {start}")
+    return reader
+
+
+def is_expensive(model):
+    return "pixels" in model
+
+
+def loss_of(model, batch):
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def answers(model, pictures):
+    """The class that a network gives to each picture, 500 at a time; int (N,)."""
+    with torch.no_grad():
+        parts = torch.from_numpy(pictures).split(500)
+        return torch.cat([model(part).argmax(1) for part in parts]).numpy()
+
+
+def train(model, rate, seed, parts, settings):
+    """Train one network of a name, stopped by its loss on validation; return it and the record."""
+    (x, y), held, *_ = parts
+    generator = torch.Generator().manual_seed(seed)
+    with seeded(seed):
+        net = network(model, round(x.shape[1] ** 0.5), settings, generator)
+    x, y, *held = (torch.from_numpy(array) for array in (x, y, *held))
+    batches = Batches(
+        range(len(y)), settings["batch"], seed=seed, collate=lambda rows: (x[rows], y[rows])
+    )
+    adam = torch.optim.Adam(net.parameters(), rate)
+    trainer = Trainer(net, adam, loss_of, batches, max_norm=settings["max_norm"])
+    history = trainer.fit(
+        settings["updates"]["expensive" if is_expensive(model) else "others"],
+        validate=lambda m: loss_of(m, held),
+        validate_every=settings["every"],
+        patience=settings["patience"],
+        restore_best=True,
+        progress=False,
+    )
+    return net.eval(), {"loss": history.best[1], "updates": history.best[0]}
+
+
+def tested(model, setting, seed, parts, settings, views=None):
+    """Fit one model with one setting; how it did on validation, and which test pictures it got.
+
+    `views` are other test pictures, by name; by default only the test part.
+    """
+    (x, y), (valid, valid_y), (test, test_y) = parts
+    views = {"test": test} if views is None else views
+    if model in CLASSIC:
+        fitted = CLASSIC[model](setting).fit(x, y)
+        record = {"loss": 1 - fitted.score(valid, valid_y)}
+        if model == "SVM":
+            record["support"] = len(fitted.support_)
+        found = {name: fitted.predict(view) for name, view in views.items()}
+    else:
+        net, record = train(model, setting, seed, parts, settings)
+        found = {name: answers(net, view) for name, view in views.items()}
+    right = {name: bits(given == test_y) for name, given in found.items()}
+    return record | {"setting": setting, "right": right}
+
+
+def bits(right):
+    """Right answers as a string of 0 and 1."""
+    return "".join("01"[int(hit)] for hit in right)
+
+
+@cache
+def digits():
+    """Pictures (1797, 64) in [0, 1] and labels (1797,)."""
+    x, y = load_digits(return_X_y=True)
+    return (x / 16).astype(np.float32), y.astype(np.int64)
+
+
+def parts_of(fold):
+    """Training, validation and test part of a fold: each pictures and labels."""
+    x, y = digits()
+    of = np.random.default_rng(0).permutation(len(y)) % 5
+    valid = (fold + 1) % 5
+    chosen = [(of != fold) & (of != valid), of == valid, of == fold]
+    return [(x[rows], y[rows]) for rows in chosen]
+
+
+def permuted(parts, seed):
+    """The same parts after one permutation of the pixels."""
+    order = np.random.default_rng([1, seed]).permutation(parts[0][0].shape[1])
+    return [(x[:, order], y) for x, y in parts]
+
+
+def smaller(parts, size, seed):
+    """The same parts with the first `size` of the training pictures in a random order."""
+    (x, y), *others = parts
+    rows = np.random.default_rng([2, seed]).permutation(len(y))[:size]
+    return [(x[rows], y[rows]), *others]
+
+
+def framed(parts, also_moved):
+    """Parts with a margin of one pixel; with training pictures moved in all directions as well."""
+    wide = [(padded(torch.from_numpy(x), 1), y) for x, y in parts]
+    (x, y), *others = wide
+    if also_moved:
+        x = torch.cat([x, *(moved(x, *by) for by in DIRECTIONS.values())])
+        y = np.tile(y, 1 + len(DIRECTIONS))
+    views = {name: moved(others[1][0], *by).numpy() for name, by in DIRECTIONS.items()}
+    parts = [(x.numpy(), y), *((x.numpy(), y) for x, y in others)]
+    return parts, {"centred": parts[2][0]} | views
+
+
+def compare(right, reference):
+    """Mean difference of accuracy from the reference, with half of its 95 % interval.
+
+    Over the test pictures of all folds in a row; each was answered once by both.
+    """
+    gain = np.concatenate(right) - np.concatenate(reference)
+    half = stats.norm.ppf(0.975) * gain.std(ddof=1) / len(gain) ** 0.5
+    return [float(gain.mean()), float(half)]
+
+
+class Grid:
+    """Runs of models on parts, kept in a folder."""
+
+    def __init__(self, folder, made_with, settings):
+        self.folder, self.made_with, self.settings = folder, made_with, settings
+
+    def once(self, name, make):
+        """The run of that name: from its file, or made now and written there."""
+
+        def shown():
+            run = make()
+            about = {k: np.mean([c == "1" for c in v]) for k, v in run["right"].items()}
+            print(name, run["setting"], f"{run['loss']:.3f}", about, flush=True)
+            return run
+
+        return results.kept(self.folder / f"{name}.json", self.made_with, shown)
+
+    def best(self, name, model, seed, parts):
+        """All settings of a model on parts; the run that is best on validation."""
+        settings = self.settings
+        tried = settings["penalties"][model] if model in CLASSIC else settings["rates"]
+        runs = [
+            self.once(
+                f"{name}, {model}, {setting}, {seed}",
+                lambda s=setting: tested(model, s, seed, parts, settings),
+            )
+            for setting in tried
+        ]
+        return min(runs, key=lambda run: run["loss"])
+
+    def folds(self, model):
+        return self.settings["expensive folds" if is_expensive(model) else "folds"]
+
+
+def row_of(model, runs, reference):
+    """A row of a table from the runs of a model, by fold."""
+    right = [np.array(list(run["right"]["test"]), int) for run in runs]
+    row = {
+        "model": model,
+        "accuracy": [float(r.mean()) for r in right],
+        "right": [int(sum(r.sum() for r in right)), sum(len(r) for r in right)],
+        "chosen": [run["setting"] for run in runs],
+        "difference": compare(right, reference[: len(right)]),
+    }
+    for key in ("updates", "support"):
+        if key in runs[0]:
+            row[key] = [run[key] for run in runs]
+    return row
+
+
+TABLE = [
+    REFERENCE,
+    "logistic regression",
+    "SVM",
+    "CNN",
+    "RNN, rows",
+    "LSTM, pixels",
+    "LSTM, pixels, forget bias 1",
+    "LSTM, pixels, chrono",
+    "RNN, pixels",
+    "RNN, pixels, orthogonal",
+]
+PERMUTED = [
+    REFERENCE,
+    "CNN",
+    "RNN, rows",
+    "LSTM, pixels",
+    "RNN, pixels, orthogonal",
+    "logistic regression",
+    "SVM",
+]
+MOVED = ["logistic regression", "SVM", "CNN", "CNN, max", "CNN, mean", REFERENCE, "LSTM, pixels"]
+SIZES = ["logistic regression", "SVM", "CNN", REFERENCE, "RNN, rows", "LSTM, pixels"]
+
+
+def tables(grid, names, models, change):
+    """A table: all models on the parts of each of their folds, as `change` makes them."""
+    rows, reference = [], None
+    for model in models:
+        runs = [grid.best(names, model, k, change(parts_of(k), k)) for k in grid.folds(model)]
+        if reference is None:
+            reference = [np.array(list(run["right"]["test"]), int) for run in runs]
+        rows.append(row_of(model, runs, reference))
+    return rows
+
+
+def digits_part(grid):
+    """The four tables of the digits."""
+    settings = grid.settings
+    rows = {"table": tables(grid, "table", TABLE, lambda parts, k: parts)}
+    chosen = {
+        row["model"]: dict(zip(grid.folds(row["model"]), row["chosen"], strict=True))
+        for row in rows["table"]
+    }
+    rows["moved"] = []
+    for model in MOVED:
+        for also in (False, True):
+            if also and is_expensive(model):
+                continue
+            setting = chosen[model.partition(", m")[0]]
+            runs = []
+            for k in grid.folds(model):
+                parts, views = framed(parts_of(k), also)
+                runs.append(
+                    grid.once(
+                        f"moved, {model}, {also}, {k}",
+                        lambda m=model, s=setting[k], k=k, p=parts, v=views: tested(
+                            m, s, k, p, settings, v
+                        ),
+                    )
+                )
+            accuracy = {
+                view: [float(np.mean([c == "1" for c in run["right"][view]])) for run in runs]
+                for view in ("centred", *DIRECTIONS)
+            }
+            rows["moved"].append({"model": model, "also moved": also, "accuracy": accuracy})
+    rows["sizes"] = []
+    for model in SIZES:
+        accuracy = {}
+        for size in settings["expensive sizes" if is_expensive(model) else "sizes"]:
+            runs = [
+                grid.once(
+                    f"sizes, {model}, {size}, {k}",
+                    lambda m=model, n=size, k=k: tested(
+                        m, chosen[m][k], k, smaller(parts_of(k), n, k), settings
+                    ),
+                )
+                for k in grid.folds(model)
+            ]
+            accuracy[str(size)] = [
+                float(np.mean([c == "1" for c in run["right"]["test"]])) for run in runs
+            ]
+        rows["sizes"].append({"model": model, "accuracy": accuracy})
+    rows["permuted"] = tables(grid, "permuted", PERMUTED, permuted)
+    return rows
+
+
+def mnist_parts(seed, settings, half):
+    """Training, validation and test pictures of MNIST, (N, 784) or the means (N, 196)."""
+    data = datasets.load("mnist", quiet=True)
+    rng = np.random.default_rng([3, seed])
+    order = rng.permutation(len(data.train.labels))
+    split = settings["train"], settings["train"] + settings["valid"]
+    test = np.random.default_rng(3).permutation(len(data.test.labels))[: settings["test"]]
+    chosen = [(data.train, order[: split[0]]), (data.train, order[split[0] : split[1]])]
+    parts = []
+    for part, rows in [*chosen, (data.test, test)]:
+        x = torch.from_numpy(part.images[rows].astype(np.float32) / 255)
+        if half:
+            x = F.avg_pool2d(x[:, None], 2)[:, 0]
+        parts.append((x.flatten(1).numpy(), part.labels[rows].astype(np.int64)))
+    return parts
+
+
+MNIST = [
+    (REFERENCE, False),
+    ("logistic regression", False),
+    ("SVM", False),
+    ("CNN", False),
+    ("RNN, rows", False),
+    ("SVM", True),
+    ("LSTM, pixels, chrono", True),
+]
+"""Models, and whether they get pictures of half the size."""
+
+
+def mnist_part(grid):
+    """The table of MNIST: all seeds have one test part, so that seeds are averaged first."""
+    rows, reference = [], None
+    for model, half in MNIST:
+        name = f"mnist{', half' if half else ''}"
+        runs = [
+            grid.best(name, model, k, mnist_parts(k, grid.settings, half))
+            for k in grid.settings["seeds"]
+        ]
+        right = np.mean([np.array(list(run["right"]["test"]), int) for run in runs], 0)
+        reference = right if reference is None else reference
+        rows.append(
+            {
+                "model": model,
+                "half": half,
+                "accuracy": [float(np.mean([c == "1" for c in r["right"]["test"]])) for r in runs],
+                "chosen": [run["setting"] for run in runs],
+                "updates": [run.get("updates") for run in runs],
+                "difference": compare([right], [reference]),
+            }
+        )
+    return rows
+
+
+def main(argv=None):
+    """Run the experiment with the given command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a few updates each, in seconds")
+    parser.add_argument("--parts", nargs="+", choices=["digits", "mnist"])
+    parser.add_argument("--work", type=Path, default=ROOT / "_build" / "images")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)  # the tensors are small, and the sums are then always the same
+    settings = QUICK if options.quick else SETTINGS
+    work = options.work / ("quick" if options.quick else "runs")
+    versions = {"scikit-learn": sklearn_version}
+    own = {
+        "digits": {k: v for k, v in settings.items() if k != "mnist"},
+        "mnist": {k: v for k, v in (settings | settings["mnist"]).items() if k != "mnist"},
+    }
+    for key in ("folds", "expensive folds", "sizes", "expensive sizes"):
+        own["mnist"].pop(key)
+    make = {"digits": digits_part, "mnist": mnist_part}
+    for part in options.parts or make:
+        # What a run depends on: which other runs there are does not matter to it.
+        among = ("folds", "expensive folds", "sizes", "expensive sizes", "seeds")
+        made_with = {k: v for k, v in own[part].items() if k not in among}
+        made_with |= results.current_versions() | versions
+        rows = make[part](Grid(work, made_with, own[part]))
+        results.save(
+            f"images/{part}",
+            config=own[part],
+            seed=own[part]["seeds" if part == "mnist" else "folds"],
+            metrics={"rows": rows, "reference": REFERENCE},
+            versions=versions,
+            folder=options.work if options.quick else results.FOLDER,
+        )
+
+
+if __name__ == "__main__":
+    main()

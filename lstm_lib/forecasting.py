@@ -1,7 +1,7 @@
 """Forecasting a series: windows, scaling, differences, errors, and how sure a comparison is.
 
 Nothing here looks ahead: what is fitted (`Scaler`, the scale of `mase`) is given the training
-part alone. For walk-forward evaluation scikit-learn's `TimeSeriesSplit` gives the origins.
+part alone, and `walk_forward` hands a model nothing but the past.
 
     z_t = (y_t - m) / s,   m, s: mean and standard deviation of the training part    (ts-scale)
     w_t = y_t - y_{t-k},   k: the season                                             (ts-difference)
@@ -143,6 +143,45 @@ def undo_difference(changes, last):
     for t in range(season, values.shape[-1]):
         values[..., t] += values[..., t - season]
     return values[..., season:]
+
+
+def walk_forward(series, start, fit, horizon=1, every=None):
+    """Forecast from every origin in turn, each time with the past and nothing else.
+
+    Parameters
+    ----------
+    series : array, shape (T,)
+    start : int, 1 .. T - horizon
+        The first origin: how many values are known before the first forecast.
+    fit : callable, past (t,) -> forecast
+        Fits a model. What it returns is called with the past (t',), t' >= t, at each origin
+        until the next fit, and gives `horizon` values, or an array of shape (horizon, ...).
+    horizon : int
+    every : int, optional
+        Fit anew after this many origins. Default: fit once.
+
+    Returns
+    -------
+    forecasts : ndarray, shape (N, horizon, ...), N = T - start - horizon + 1
+    truth : ndarray, shape (N, horizon)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type, shape or range, or a forecast is of another shape.
+    """
+    start, horizon = check_size(start, "start"), check_size(horizon, "horizon")
+    series = _check_series(series, "series", start + horizon)
+    every = len(series) if every is None else check_size(every, "every")
+    past, forecasts = series.copy(), []
+    past.flags.writeable = False
+    for origin in range(start, len(series) - horizon + 1):
+        if (origin - start) % every == 0:
+            forecast = fit(past[:origin])
+        forecasts.append(np.asarray(forecast(past[:origin]), np.float64))
+        if forecasts[-1].shape[:1] != (horizon,):
+            raise ValueError(f"fit: expected forecasts ({horizon}, ...), got {forecasts[-1].shape}")
+    return np.stack(forecasts), windows(series[start - 1 :], 1, horizon)[1]
 
 
 def mae(forecast, truth):

@@ -17,6 +17,7 @@ from lstm_lib.forecasting import (
     mase,
     pinball,
     undo_difference,
+    walk_forward,
     windows,
 )
 
@@ -64,6 +65,47 @@ def test_undoing_a_difference_row_by_row():
     whole = undo_difference(changes, last)
     assert_allclose(whole[1, 0], undo_difference(changes[1, 0], last[1, 0]))
     assert_allclose(whole[..., :4], changes[..., :4] + last)
+
+
+@given(
+    start=st.integers(1, 6),
+    horizon=st.integers(1, 4),
+    extra=st.integers(0, 9),
+    every=st.sampled_from([None, 1, 3]),
+)
+def test_walk_forward_hands_out_the_past_alone(start, horizon, extra, every):
+    series = np.arange(start + horizon + extra) + 1.0
+    fitted, asked = [], []
+
+    def fit(past):
+        fitted.append(len(past))
+        assert_array_equal(past, series[: len(past)])
+
+        def forecast(past):
+            asked.append((fitted[-1], len(past)))
+            assert past[-1] == len(past)
+            return past[-1] + np.arange(horizon) + 1
+
+        return forecast
+
+    forecasts, truth = walk_forward(series, start, fit, horizon, every)
+    assert_array_equal(forecasts, truth)  # the series goes on by 1
+    assert truth.shape == (extra + 1, horizon) and truth[0, 0] == start + 1
+    assert fitted == list(range(start, start + extra + 1, every or 99))
+    assert [at for _, at in asked] == list(range(start, start + extra + 1))
+    assert all(origin - fit < (every or 99) for fit, origin in asked)
+
+
+def test_walk_forward_keeps_quantiles_and_the_series():
+    def fit(past):
+        with pytest.raises(ValueError):
+            past[0] = 9
+        return lambda past: np.ones((2, 3))
+
+    series = np.arange(6.0)
+    forecasts, _ = walk_forward(series, 2, fit, 2)
+    assert forecasts.shape == (3, 2, 3)
+    series[0] = 1  # the caller's own array can still be written
 
 
 @given(shape=st.sampled_from([(1,), (7,), (3, 4)]), seed=SEEDS)
@@ -164,6 +206,9 @@ RNG = np.random.default_rng(0)
         (lambda: difference([1.0, 2.0], 2), ValueError, "series: .* T >= 3"),
         (lambda: undo_difference(np.ones((2, 3)), np.ones(4)), ValueError, "last: expected shape"),
         (lambda: undo_difference(np.ones(3), np.ones(0)), ValueError, "last: expected shape"),
+        (lambda: walk_forward([1.0, 2.0], 2, None), ValueError, "series: .* T >= 3"),
+        (lambda: walk_forward([1.0, 2.0], 0, None), ValueError, "start: expected at least 1"),
+        (lambda: walk_forward([1.0, 2.0], 1, lambda p: len), ValueError, r"fit: .* got \(\)"),
         (lambda: mae([1.0], [1.0, 2.0]), ValueError, r"forecast: expected the shape .*\(2,\)"),
         (lambda: mae([], []), ValueError, "forecast: expected the shape"),
         (lambda: mae([1.0], [np.inf]), ValueError, "truth: expected finite"),

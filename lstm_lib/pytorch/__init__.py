@@ -36,6 +36,7 @@ from lstm_lib.pytorch.cells import (
 from lstm_lib.pytorch.classifier import SequenceClassifier
 from lstm_lib.pytorch.crf import CRF
 from lstm_lib.pytorch.dropout import DropoutLSTM, LockedDropout, WeightDrop
+from lstm_lib.pytorch.forecaster import Forecaster, pinball_loss, train_on_windows
 from lstm_lib.pytorch.init import (
     chrono_,
     forget_bias_,
@@ -57,6 +58,7 @@ __all__ = [
     "CRF",
     "DropoutLSTM",
     "EncoderDecoder",
+    "Forecaster",
     "GRU",
     "GRUCell",
     "GRUGates",
@@ -83,6 +85,8 @@ __all__ = [
     "lstm_step",
     "open_gate_",
     "orthogonal_",
+    "pinball_loss",
     "rnn_step",
     "seeded",
+    "train_on_windows",
 ]

@@ -184,12 +184,15 @@ def conditional_variance(returns, omega, alpha, beta, start):
     if not np.all(np.asarray(start) > 0):
         raise ValueError(f"start: expected numbers above 0, got {start}")
     squares = np.square(returns, dtype=np.float64)
-    variances = np.empty_like(squares)
-    h = start
-    for t in range(squares.shape[-1]):
-        variances[..., t] = h
-        h = omega + alpha * squares[..., t] + beta * h  # (price-garch)
-    return variances
+    firsts = np.broadcast_to(np.asarray(start, np.float64), squares.shape[:-1]).ravel().tolist()
+    rows = []
+    # Python's own floats: for one path ten times as fast as NumPy's, and a fit calls this often.
+    for h, row in zip(firsts, squares.reshape(len(firsts), -1).tolist(), strict=True):
+        rows.append([])
+        for square in row:
+            rows[-1].append(h)
+            h = omega + alpha * square + beta * h  # (price-garch)
+    return np.array(rows).reshape(squares.shape)
 
 
 def prices(returns, start=100.0):

@@ -85,7 +85,9 @@ def ctc_loss(
     for b, (have, need) in enumerate(zip(lengths, target_lengths + twice, strict=True)):
         if need > have:
             raise ValueError(f"targets: sequence {b} needs {need} frames, it has {have}")
-    return _CTC.apply(log_probs, torch.where(inside, targets, blank), lengths, target_lengths, blank)
+    return _CTC.apply(
+        log_probs, torch.where(inside, targets, blank), lengths, target_lengths, blank
+    )
 
 
 class _CTC(torch.autograd.Function):
@@ -98,7 +100,7 @@ class _CTC(torch.autograd.Function):
         # What a leap from s - 2 to s adds to a log-probability: 0 or -inf.
         leap = torch.full_like(emit[0], -torch.inf)
         leap[:, 3::2][targets[:, 1:] != targets[:, :-1]] = 0
-        minus = torch.full_like(emit[0, :, :2], -torch.inf)  # two states that no path is in
+        minus = emit.new_full((batch, 2), -torch.inf)  # two states that no path is in
 
         alpha = torch.full_like(emit, -torch.inf)
         alpha[0, :, :2] = emit[0, :, :2]
@@ -110,7 +112,7 @@ class _CTC(torch.autograd.Function):
         column = torch.arange(states.shape[1])
         last = (column == 2 * target_lengths[:, None]) | (column == 2 * target_lengths[:, None] - 1)
         end = torch.where(last, 0.0, -torch.inf).to(emit.dtype)
-        onward = torch.cat([leap[:, 2:], minus], 1)
+        onward = torch.cat([leap, minus], 1)[:, 2:]  # the same leap, from where it starts
         beta = torch.full_like(emit, -torch.inf)
         for t in reversed(range(steps)):
             if t + 1 < steps:
@@ -215,7 +217,8 @@ def prefix_beam_search(
                     longer[1] = np.logaddexp(longer[1], dark + score)
                 else:
                     longer[1] = np.logaddexp(longer[1], np.logaddexp(dark, lit) + score)
-        kept = dict(sorted(grown.items(), key=lambda item: -np.logaddexp(*item[1]))[:beam])
+        kept = {prefix: parts for prefix, parts in grown.items() if max(parts) > -np.inf}
+        kept = dict(sorted(kept.items(), key=lambda item: -np.logaddexp(*item[1]))[:beam])
     return [(prefix, float(np.logaddexp(*parts))) for prefix, parts in kept.items()]
 
 

@@ -1,29 +1,34 @@
 """Pictures as sequences, beside models that are made for pictures: the tables of chapter 5.7.
 
-    python experiments/images.py            # about 20 minutes on one core
+    python experiments/images.py            # about a quarter of an hour on one core
     python experiments/images.py --quick    # seconds: a few updates each, to see that it works
-    python experiments/images.py --parts digits    # the part that needs no download
+    python experiments/images.py --parts digits strips    # those that need no download
 
 Every model gets the same pictures, scaled to [0, 1], and three settings of one number, of which
 the validation part chooses: the penalty of logistic regression and of the SVM (radial kernel), and
-the learning rate of the networks, which also stop by their loss on validation.
+the learning rate of the networks, which also stop by their loss on validation. The expensive
+models, which read pixel by pixel, have two rates.
 
 *digits*: the 1,797 pictures of 8 x 8 pixels that come with scikit-learn, in five random folds. Each
-is tested once, the next one is for validation, three are for training. The expensive models, which
-read pixel by pixel, have the first three folds.
+is tested once, the next one is for validation, three are for training. The expensive models have
+the first three folds, and so have all models in the last two tables.
 
 * table: all models on the pictures as they are.
 * permuted: the same after one fixed permutation of the pixels, another in each fold.
-* sizes: trained on a part of the pictures, with the setting that the table chose.
 * moved: trained on centred pictures with a margin of one pixel, tested on pictures that are moved
-  by one pixel up, down, left or right; and the same models trained on moved pictures too.
+  by one pixel up, down, left or right; and the same models trained on moved pictures too. The
+  setting is that of the table.
+* sizes: trained on a part of the pictures, with the setting of the table.
 
-*mnist*: a part of MNIST, of `lstm_lib.datasets`; whoever reads pixel by pixel, and to be compared
-with it an SVM, gets the mean of each 2 x 2 block, 196 steps.
+*strips*: rows of digits of `lstm_lib.tasks.strips`, made of the parts of a fold, to be read with
+CTC; the score is the share of strips without an error. The rate is chosen with the first seed.
+
+*mnist*: a part of MNIST, of `lstm_lib.datasets`; who reads pixel by pixel, and to be compared with
+it an SVM, gets the mean of each 2 x 2 block, 196 steps.
 
 Every finished run is a file in the work folder and is not made again, so the script can be stopped
-and started. The results are images/digits and images/mnist of lstm_lib.results; with --quick they
-go to the work folder.
+and started. The results are images/digits, images/strips and images/mnist of lstm_lib.results;
+with --quick they go to the work folder.
 """
 
 import argparse
@@ -38,10 +43,21 @@ from sklearn import __version__ as sklearn_version
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
+from torch.nn.utils.rnn import pad_sequence
 
 from lstm_lib import datasets, results
-from lstm_lib.pytorch import Trainer, chrono_, forget_bias_, orthogonal_, seeded
-from lstm_lib.pytorch.images import ConvNet, PictureReader, moved, padded
+from lstm_lib.pytorch import (
+    SequenceTagger,
+    Trainer,
+    chrono_,
+    forget_bias_,
+    orthogonal_,
+    seeded,
+)
+from lstm_lib.pytorch.ctc import greedy
+from lstm_lib.pytorch.images import ConvNet, PictureReader, StripReader, moved, padded
+from lstm_lib.pytorch.training import evaluating
+from lstm_lib.tasks.strips import strips
 from lstm_lib.train import Batches
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,50 +70,44 @@ REFERENCE = "LSTM, rows"
 """The model that all others are compared with."""
 
 SETTINGS = {
-    "folds": [0, 1, 2, 3, 4],
-    "expensive folds": [0, 1, 2],
     "penalties": {"logistic regression": [0.1, 1, 10], "SVM": [1, 10, 100]},
     "rates": [0.003, 0.01, 0.03],
+    "expensive rates": [0.003, 0.01],
     "hidden": 48,
     "channels": 16,
     "batch": 32,
-    "updates": {"expensive": 2000, "others": 1400},
+    "updates": 1400,
     "every": 35,
     "patience": 12,
     "max_norm": 1.0,
-    "sizes": [50, 100, 200, 400, 800],
-    "expensive sizes": [50, 200, 800],
-    "mnist": {
-        "train": 3000,
-        "valid": 1000,
-        "test": 2000,
-        "seeds": [0, 1, 2],
-        "penalties": {"logistic regression": [0.03, 0.3], "SVM": [3, 10]},
-        "rates": [0.003, 0.01],
-        "updates": {"expensive": 1500, "others": 1500},
-        "every": 95,
-        "patience": 6,
-        "hidden": 64,
-    },
+    "folds": [0, 1, 2, 3, 4],
+    "expensive folds": [0, 1, 2],
+    "sizes": [50, 200, 800],
 }
-QUICK = SETTINGS | {
-    "folds": [0, 1],
-    "expensive folds": [0],
-    "updates": {"expensive": 1, "others": 2},
-    "every": 1,
-    "sizes": [50, 100],
-    "expensive sizes": [50],
-    "mnist": SETTINGS["mnist"]
-    | {
-        "train": 60,
-        "valid": 20,
-        "test": 40,
-        "seeds": [0, 1],
-        "updates": {"expensive": 1, "others": 1},
-        "every": 1,
-        "hidden": 4,
-    },
+STRIPS = SETTINGS | {
+    "rates": [0.003, 0.01],
+    "updates": 1000,
+    "every": 100,
+    "seeds": [0, 1, 2],
+    "strips": {"train": 3000, "valid": 300, "test": 500},
+    "digits": [2, 5],
+    "long": [8, 8],
 }
+MNIST = SETTINGS | {
+    "penalties": {"logistic regression": [0.03, 0.3], "SVM": [3, 10]},
+    "rates": [0.003, 0.01],
+    "hidden": 64,
+    "updates": 1000,
+    "every": 100,
+    "patience": 4,
+    "seeds": [0, 1, 2],
+    "pictures": {"train": 3000, "valid": 1000, "test": 2000},
+}
+QUICK = {"updates": 2, "every": 1, "folds": [0, 1], "expensive folds": [0], "sizes": [50]}
+QUICK_STRIPS = {"seeds": [0, 1], "strips": {"train": 40, "valid": 10, "test": 12}}
+QUICK_MNIST = {"seeds": [0, 1], "hidden": 4, "pictures": {"train": 60, "valid": 20, "test": 40}}
+NUMBERS_OF_RUNS = {"penalties", "rates", "expensive rates", "folds", "expensive folds", "sizes"}
+"""What a single run does not depend on, except by its name."""
 
 
 def network(model, side, settings, generator):
@@ -147,7 +157,7 @@ def train(model, rate, seed, parts, settings):
     adam = torch.optim.Adam(net.parameters(), rate)
     trainer = Trainer(net, adam, loss_of, batches, max_norm=settings["max_norm"])
     history = trainer.fit(
-        settings["updates"]["expensive" if is_expensive(model) else "others"],
+        settings["updates"],
         validate=lambda m: loss_of(m, held),
         validate_every=settings["every"],
         patience=settings["patience"],
@@ -253,7 +263,8 @@ class Grid:
     def best(self, name, model, seed, parts):
         """All settings of a model on parts; the run that is best on validation."""
         settings = self.settings
-        tried = settings["penalties"][model] if model in CLASSIC else settings["rates"]
+        tried = settings["expensive rates" if is_expensive(model) else "rates"]
+        tried = settings["penalties"].get(model, tried)
         runs = [
             self.once(
                 f"{name}, {model}, {setting}, {seed}",
@@ -319,54 +330,184 @@ def tables(grid, names, models, change):
     return rows
 
 
+def share(run, view="test"):
+    """Accuracy of a run."""
+    return float(np.mean([c == "1" for c in run["right"][view]]))
+
+
 def digits_part(grid):
     """The four tables of the digits."""
     settings = grid.settings
     rows = {"table": tables(grid, "table", TABLE, lambda parts, k: parts)}
-    chosen = {
-        row["model"]: dict(zip(grid.folds(row["model"]), row["chosen"], strict=True))
-        for row in rows["table"]
-    }
+    chosen = {row["model"]: row["chosen"] for row in rows["table"]}
+    rows["permuted"] = tables(grid, "permuted", PERMUTED, permuted)
+    folds = settings["expensive folds"]
     rows["moved"] = []
-    for model in MOVED:
-        for also in (False, True):
-            if also and is_expensive(model):
-                continue
-            setting = chosen[model.partition(", m")[0]]
-            runs = []
-            for k in grid.folds(model):
-                parts, views = framed(parts_of(k), also)
-                runs.append(
-                    grid.once(
-                        f"moved, {model}, {also}, {k}",
-                        lambda m=model, s=setting[k], k=k, p=parts, v=views: tested(
-                            m, s, k, p, settings, v
-                        ),
-                    )
+    for model, also in [(m, also) for m in MOVED for also in (False, True)]:
+        if also and is_expensive(model):
+            continue
+        runs = []
+        for k in folds:
+            parts, views = framed(parts_of(k), also)
+            setting = chosen[model.removesuffix(", max").removesuffix(", mean")][k]
+            runs.append(
+                grid.once(
+                    f"moved, {model}, {also}, {k}",
+                    lambda m=model, s=setting, k=k, p=parts, v=views: tested(
+                        m, s, k, p, settings, v
+                    ),
                 )
-            accuracy = {
-                view: [float(np.mean([c == "1" for c in run["right"][view]])) for run in runs]
-                for view in ("centred", *DIRECTIONS)
-            }
-            rows["moved"].append({"model": model, "also moved": also, "accuracy": accuracy})
+            )
+        views = ("centred", *DIRECTIONS)
+        accuracy = {view: [share(run, view) for run in runs] for view in views}
+        rows["moved"].append({"model": model, "also moved": also, "accuracy": accuracy})
     rows["sizes"] = []
     for model in SIZES:
         accuracy = {}
-        for size in settings["expensive sizes" if is_expensive(model) else "sizes"]:
+        for n in settings["sizes"]:
             runs = [
                 grid.once(
-                    f"sizes, {model}, {size}, {k}",
-                    lambda m=model, n=size, k=k: tested(
+                    f"sizes, {model}, {n}, {k}",
+                    lambda m=model, n=n, k=k: tested(
                         m, chosen[m][k], k, smaller(parts_of(k), n, k), settings
                     ),
                 )
-                for k in grid.folds(model)
+                for k in folds
             ]
-            accuracy[str(size)] = [
-                float(np.mean([c == "1" for c in run["right"]["test"]])) for run in runs
-            ]
+            accuracy[str(n)] = [share(run) for run in runs]
         rows["sizes"].append({"model": model, "accuracy": accuracy})
-    rows["permuted"] = tables(grid, "permuted", PERMUTED, permuted)
+    return rows
+
+
+READERS = {
+    "LSTM, both directions": lambda d, k: SequenceTagger(d, k, 48, bidirectional=True),
+    "RNN, both directions": lambda d, k: SequenceTagger(d, k, 96, cell="rnn", bidirectional=True),
+    "LSTM, forwards": lambda d, k: SequenceTagger(d, k, 72),
+    "CNN": lambda d, k: StripReader(d, k, 16, 32, recurrent=False),
+    "CNN and LSTM": lambda d, k: StripReader(d, k, 16, 28, recurrent=True),
+}
+CUTS = ("SVM, cut at gaps", "SVM, cut into equal parts", "SVM, told the places")
+
+
+def strips_of(part, name, count, digits):
+    """Strips made of the pictures of a part, and its batches: rows -> (x, lengths, labels)."""
+    x, y = part
+    drawn = strips(x.reshape(-1, 8, 8), y, np.random.default_rng(name), count, digits=digits)
+
+    def collate(rows):
+        columns = [torch.from_numpy(drawn.columns[k]) for k in rows]
+        lengths = torch.tensor([len(c) for c in columns])
+        labels = [torch.tensor(drawn.labels[k]) + 1 for k in rows]  # 0 is the blank
+        return pad_sequence(columns), lengths, labels
+
+    return drawn, collate
+
+
+def ctc_of(model, batch):
+    x, lengths, labels = batch
+    scores = model(x, lengths).log_softmax(2)
+    return F.ctc_loss(scores, torch.cat(labels), lengths, torch.tensor([len(y) for y in labels]))
+
+
+def transcripts(model, batch):
+    """What a network reads, by the best label of each column."""
+    x, lengths, _ = batch
+    with evaluating(model), torch.no_grad():
+        return [[k - 1 for k in found] for found in greedy(model(x, lengths), lengths)]
+
+
+def read_strips(model, rate, seed, settings):
+    """Train a network on strips; which of the new ones, and of longer ones, it reads rightly."""
+    sizes, parts = settings["strips"], parts_of(seed)
+    made = {
+        name: strips_of(parts[k], [4, seed, k], sizes[name], settings["digits"])
+        for k, name in enumerate(("train", "valid", "test"))
+    }
+    made["long"] = strips_of(parts[2], [4, seed, 3], sizes["test"], settings["long"])
+    held = made["valid"][1](range(sizes["valid"]))
+    with seeded(seed):
+        net = READERS[model](10, 11)
+    batches = Batches(range(sizes["train"]), settings["batch"], seed=seed, collate=made["train"][1])
+    adam = torch.optim.Adam(net.parameters(), rate)
+    trainer = Trainer(net, adam, ctc_of, batches, max_norm=settings["max_norm"])
+    history = trainer.fit(
+        settings["updates"],
+        validate=lambda m: ctc_of(m, held),
+        validate_every=settings["every"],
+        restore_best=True,
+        progress=False,
+    )
+    right = {}
+    for name in ("test", "long"):
+        drawn, collate = made[name]
+        found = transcripts(net, collate(range(sizes["test"])))
+        right[name] = bits(np.array([a == b for a, b in zip(found, drawn.labels, strict=True)]))
+    return {"loss": history.best[1], "updates": history.best[0], "setting": rate, "right": right}
+
+
+def framed_digit(columns):
+    """The 8 x 8 window with the most ink of columns (W, D), centred if they are fewer; flat."""
+    rows = [columns[:, t : t + 8].sum() for t in range(columns.shape[1] - 7)]
+    columns = columns[:, np.argmax(rows) :][:, :8]
+    if len(columns) > 8:
+        start = np.argmax([columns[t : t + 8].sum() for t in range(len(columns) - 7)])
+        columns = columns[start : start + 8]
+    out = np.zeros((8, 8), np.float32)
+    start = (8 - len(columns)) // 2
+    out[start : start + len(columns)] = columns
+    return out.T.ravel()
+
+
+def pieces(cut, columns, labels, places):
+    """A strip in pieces: at empty columns, or told how many digits there are, or where."""
+    if cut == "SVM, told the places":
+        return [columns[t : t + 8] for t in places]
+    ink = np.flatnonzero(columns.any(1))
+    if cut == "SVM, cut into equal parts":
+        return np.array_split(columns[ink[0] : ink[-1] + 1], len(labels))
+    return [columns[run] for run in np.split(ink, np.flatnonzero(np.diff(ink) > 1) + 1)]
+
+
+def cut_strips(cut, penalty, seed, settings):
+    """The same for an SVM that was trained on single digits and reads the pieces of a strip."""
+    parts, sizes = parts_of(seed), settings["strips"]
+    svm = CLASSIC["SVM"](penalty).fit(*parts[0])
+    right = {}
+    for name, key, digits in (("test", 2, settings["digits"]), ("long", 3, settings["long"])):
+        drawn, _ = strips_of(parts[2], [4, seed, key], sizes["test"], digits)
+        found = [
+            svm.predict([framed_digit(piece) for piece in pieces(cut, *strip)]).tolist()
+            for strip in zip(*drawn, strict=True)
+        ]
+        right[name] = bits(np.array([a == b for a, b in zip(found, drawn.labels, strict=True)]))
+    return {"loss": 1 - svm.score(*parts[1]), "setting": penalty, "right": right}
+
+
+def strips_part(grid):
+    """The table of the strips; seeds have other digits, and other strips."""
+    settings, rows = grid.settings, []
+    first, *others = settings["seeds"]
+    for models, make, tried in (
+        (READERS, read_strips, settings["rates"]),
+        (CUTS, cut_strips, settings["penalties"]["SVM"]),
+    ):
+        for model in models:
+
+            def run(setting, seed, m=model, make=make):
+                return grid.once(
+                    f"strips, {m}, {setting}, {seed}", lambda: make(m, setting, seed, settings)
+                )
+
+            best = min((run(setting, first) for setting in tried), key=lambda r: r["loss"])
+            runs = [best, *(run(best["setting"], seed) for seed in others)]
+            right = [np.array(list(r["right"]["test"]), int) for r in runs]
+            if not rows:
+                reference = right
+            row = {"model": model, "setting": best["setting"]}
+            row |= {view: [share(r, view) for r in runs] for view in ("test", "long")}
+            rows.append(row | {"difference": compare(right, reference)})
+            if model in READERS:
+                rows[-1]["parameters"] = sum(p.numel() for p in READERS[model](10, 11).parameters())
     return rows
 
 
@@ -375,8 +516,9 @@ def mnist_parts(seed, settings, half):
     data = datasets.load("mnist", quiet=True)
     rng = np.random.default_rng([3, seed])
     order = rng.permutation(len(data.train.labels))
-    split = settings["train"], settings["train"] + settings["valid"]
-    test = np.random.default_rng(3).permutation(len(data.test.labels))[: settings["test"]]
+    sizes = settings["pictures"]
+    split = sizes["train"], sizes["train"] + sizes["valid"]
+    test = np.random.default_rng(3).permutation(len(data.test.labels))[: sizes["test"]]
     chosen = [(data.train, order[: split[0]]), (data.train, order[split[0] : split[1]])]
     parts = []
     for part, rows in [*chosen, (data.test, test)]:
@@ -387,7 +529,7 @@ def mnist_parts(seed, settings, half):
     return parts
 
 
-MNIST = [
+ON_MNIST = [
     (REFERENCE, False),
     ("logistic regression", False),
     ("SVM", False),
@@ -402,7 +544,7 @@ MNIST = [
 def mnist_part(grid):
     """The table of MNIST: all seeds have one test part, so that seeds are averaged first."""
     rows, reference = [], None
-    for model, half in MNIST:
+    for model, half in ON_MNIST:
         name = f"mnist{', half' if half else ''}"
         runs = [
             grid.best(name, model, k, mnist_parts(k, grid.settings, half))
@@ -414,7 +556,7 @@ def mnist_part(grid):
             {
                 "model": model,
                 "half": half,
-                "accuracy": [float(np.mean([c == "1" for c in r["right"]["test"]])) for r in runs],
+                "accuracy": [share(r) for r in runs],
                 "chosen": [run["setting"] for run in runs],
                 "updates": [run.get("updates") for run in runs],
                 "difference": compare([right], [reference]),
@@ -423,34 +565,32 @@ def mnist_part(grid):
     return rows
 
 
+PARTS = {
+    "digits": (digits_part, SETTINGS, QUICK),
+    "strips": (strips_part, STRIPS, QUICK | QUICK_STRIPS),
+    "mnist": (mnist_part, MNIST, QUICK | QUICK_MNIST),
+}
+
+
 def main(argv=None):
     """Run the experiment with the given command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few updates each, in seconds")
-    parser.add_argument("--parts", nargs="+", choices=["digits", "mnist"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--work", type=Path, default=ROOT / "_build" / "images")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # the tensors are small, and the sums are then always the same
-    settings = QUICK if options.quick else SETTINGS
-    work = options.work / ("quick" if options.quick else "runs")
     versions = {"scikit-learn": sklearn_version}
-    own = {
-        "digits": {k: v for k, v in settings.items() if k != "mnist"},
-        "mnist": {k: v for k, v in (settings | settings["mnist"]).items() if k != "mnist"},
-    }
-    for key in ("folds", "expensive folds", "sizes", "expensive sizes"):
-        own["mnist"].pop(key)
-    make = {"digits": digits_part, "mnist": mnist_part}
-    for part in options.parts or make:
-        # What a run depends on: which other runs there are does not matter to it.
-        among = ("folds", "expensive folds", "sizes", "expensive sizes", "seeds")
-        made_with = {k: v for k, v in own[part].items() if k not in among}
-        made_with |= results.current_versions() | versions
-        rows = make[part](Grid(work, made_with, own[part]))
+    for part in options.parts:
+        make, settings, quick = PARTS[part]
+        settings = settings | quick if options.quick else settings
+        made_with = {k: v for k, v in settings.items() if k not in NUMBERS_OF_RUNS | {"seeds"}}
+        work = options.work / ("quick" if options.quick else "runs")
+        rows = make(Grid(work, made_with | results.current_versions() | versions, settings))
         results.save(
             f"images/{part}",
-            config=own[part],
-            seed=own[part]["seeds" if part == "mnist" else "folds"],
+            config=settings,
+            seed=settings.get("seeds", settings["folds"]),
             metrics={"rows": rows, "reference": REFERENCE},
             versions=versions,
             folder=options.work if options.quick else results.FOLDER,

@@ -1,15 +1,16 @@
 """Pictures for three kinds of models: read piece by piece, convolved, or as a flat vector.
 
 Pictures come flat, (B, S * S) for S rows of S pixels, row after row, so that one array serves all
-models.
+models. `StripReader` is for pictures of one height and different widths, which come as columns.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lstm_lib.pytorch.cells import check_count
+from lstm_lib.pytorch.cells import check_bool, check_count
 from lstm_lib.pytorch.classifier import SequenceClassifier
+from lstm_lib.pytorch.tagger import SequenceTagger
 
 POOLINGS = ("flatten", "mean", "max")
 """How a map of features becomes one vector."""
@@ -119,6 +120,69 @@ class ConvNet(nn.Module):
         else:
             pooled = b.mean(2) if self.pooling == "mean" else b.amax(2)
         return self.readout(pooled)  # (img-pool)
+
+
+class StripReader(nn.Module):
+    """Class scores at every column of pictures of different widths, by convolutions.
+
+        a = max-pool(relu(K_2 * relu(K_1 * x + k_1) + k_2)), 2 rows to 1
+        s_t = bidirectional LSTM and readout of the column a_t, or K_4 * relu(K_3 * a + k_3) + k_4
+
+    K_1 and K_2 are 3 x 3, K_3 and K_4 run along the columns and are 9 and 5 wide: without the LSTM
+    a score has seen 17 columns. Zeros stand around each picture, whatever else is in the batch.
+
+    Parameters
+    ----------
+    height, classes, channels, hidden : int
+        D, even, the pixels of a column; K classes; kernels of the first two layers; units of
+        each direction of the LSTM, or kernels of the third layer.
+    recurrent : bool
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not one of those listed.
+    """
+
+    def __init__(
+        self, height: int, classes: int, channels: int, hidden: int, *, recurrent: bool
+    ) -> None:
+        super().__init__()
+        sizes = {"height": height, "classes": classes, "channels": channels, "hidden": hidden}
+        for name, value in sizes.items():
+            check_count(name, value, 1)
+        if height % 2:
+            raise ValueError(f"height must be even, got {height}")
+        check_bool("recurrent", recurrent)
+        self.height = height
+        self.first = nn.Conv2d(1, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        size = channels * height // 2
+        self.tagger = None
+        if recurrent:
+            self.tagger = SequenceTagger(size, classes, hidden, bidirectional=True)
+        else:
+            self.third = nn.Conv1d(size, hidden, 9, padding=4)
+            self.readout = nn.Conv1d(hidden, classes, 5, padding=2)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Scores (T, B, K) of columns x (T, B, D) of pictures of `lengths` (B,) columns.
+
+        Raises
+        ------
+        ValueError
+            If x has another shape.
+        """
+        if x.dim() != 3 or x.shape[2] != self.height:
+            raise ValueError(f"x must have shape (T, B, {self.height}), got {tuple(x.shape)}")
+        inside = torch.arange(len(x), device=x.device) < lengths[:, None].to(x.device)
+        inside = inside[:, None, None].to(x.dtype)  # (B, 1, 1, T)
+        a = F.relu(self.first(x.permute(1, 2, 0)[:, None] * inside)) * inside
+        a = F.max_pool2d(F.relu(self.second(a)) * inside, (2, 1)).flatten(1, 2)
+        if self.tagger is not None:
+            return self.tagger(a.permute(2, 0, 1), lengths)
+        b = F.relu(self.third(a)) * inside[:, 0]
+        return self.readout(b).permute(2, 0, 1)
 
 
 def multiplications(model: nn.Module, pixels: int) -> int:

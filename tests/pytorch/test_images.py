@@ -12,6 +12,7 @@ from lstm_lib.pytorch.images import (
     POOLINGS,
     ConvNet,
     PictureReader,
+    StripReader,
     moved,
     multiplications,
     padded,
@@ -103,6 +104,43 @@ def test_a_padded_picture_comes_back_from_a_move():
     assert wide.shape == (2, 64) and wide.sum() == p.sum()
     assert torch.equal(wide.reshape(2, 8, 8)[:, 2:6, 2:6].flatten(1), p)
     assert torch.equal(moved(moved(wide, 2, -1), -2, 1), wide)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=3), st.integers(0, 2), st.booleans())
+def test_a_strip_reads_the_same_alone_and_in_a_batch(lengths, longer, recurrent):
+    with seeded(0):
+        reader = StripReader(6, 4, 3, 5, recurrent=recurrent).double()
+    g = torch.Generator().manual_seed(1)
+    x = torch.rand(max(lengths) + longer, len(lengths), 6, generator=g, dtype=torch.float64)
+    scores = reader(x, torch.tensor(lengths))  # what stands after the end of a strip is not zero
+    assert scores.shape == (max(lengths) + longer, len(lengths), 4)
+    for b, n in enumerate(lengths):
+        alone = reader(x[:n, b : b + 1], torch.tensor([n]))
+        torch.testing.assert_close(scores[:n, b : b + 1], alone, **CLOSE)
+
+
+def test_how_far_a_score_of_a_strip_sees():
+    for recurrent in (False, True):
+        with seeded(0):
+            reader = StripReader(6, 4, 3, 5, recurrent=recurrent).double()
+        x = torch.rand(40, 1, 6, dtype=torch.float64).requires_grad_()
+        reader(x, torch.tensor([40]))[20].sum().backward()
+        seen = x.grad.abs().amax((1, 2)).nonzero()[:, 0]
+        ends = [int(seen.min()), int(seen.max())]
+        assert ends == ([0, 39] if recurrent else [12, 28])
+
+
+def test_errors_of_a_strip_reader():
+    with pytest.raises(ValueError, match=r"x must have shape \(T, B, 4\), got \(3, 1, 5\)"):
+        StripReader(4, 2, 2, 2, recurrent=True)(torch.rand(3, 1, 5), torch.tensor([3]))
+    with pytest.raises(ValueError, match="height must be even, got 5"):
+        StripReader(5, 2, 2, 2, recurrent=True)
+    with pytest.raises(TypeError, match="recurrent"):
+        StripReader(4, 2, 2, 2, recurrent=1)
+    for name in ("height", "classes", "channels", "hidden"):
+        sizes = {"height": 4, "classes": 2, "channels": 2, "hidden": 2, name: 0}
+        with pytest.raises(ValueError, match=name):
+            StripReader(**sizes, recurrent=False)
 
 
 def test_errors():

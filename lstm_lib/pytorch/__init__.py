@@ -48,6 +48,7 @@ from lstm_lib.pytorch.init import (
 )
 from lstm_lib.pytorch.language_model import LanguageModel
 from lstm_lib.pytorch.layers import GRU, LSTM, RNN
+from lstm_lib.pytorch.pointer import PointerGenerator
 from lstm_lib.pytorch.seq2seq import EncoderDecoder
 from lstm_lib.pytorch.tagger import SequenceTagger
 from lstm_lib.pytorch.training import Trainer
@@ -68,6 +69,7 @@ __all__ = [
     "LanguageModel",
     "LockedDropout",
     "LuongAttention",
+    "PointerGenerator",
     "RNN",
     "RNNCell",
     "RNNGates",

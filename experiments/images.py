@@ -316,7 +316,7 @@ PERMUTED = [
     "SVM",
 ]
 MOVED = ["logistic regression", "SVM", "CNN", "CNN, max", "CNN, mean", REFERENCE, "LSTM, pixels"]
-SIZES = ["logistic regression", "SVM", "CNN", REFERENCE, "RNN, rows", "LSTM, pixels"]
+SIZES = ["logistic regression", "SVM", "CNN", REFERENCE, "RNN, rows"]
 
 
 def tables(grid, names, models, change):

@@ -57,7 +57,7 @@ from lstm_lib.pytorch import (
 from lstm_lib.pytorch.ctc import greedy
 from lstm_lib.pytorch.images import ConvNet, PictureReader, StripReader, moved, padded
 from lstm_lib.pytorch.training import evaluating
-from lstm_lib.tasks.strips import strips
+from lstm_lib.tasks.strips import between_gaps, strips, window
 from lstm_lib.train import Batches
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -445,27 +445,14 @@ def read_strips(model, rate, seed, settings):
     return {"loss": history.best[1], "updates": history.best[0], "setting": rate, "right": right}
 
 
-def framed_digit(columns):
-    """The 8 x 8 window with the most ink of columns (W, D), centred if they are fewer; flat."""
-    rows = [columns[:, t : t + 8].sum() for t in range(columns.shape[1] - 7)]
-    columns = columns[:, np.argmax(rows) :][:, :8]
-    if len(columns) > 8:
-        start = np.argmax([columns[t : t + 8].sum() for t in range(len(columns) - 7)])
-        columns = columns[start : start + 8]
-    out = np.zeros((8, 8), np.float32)
-    start = (8 - len(columns)) // 2
-    out[start : start + len(columns)] = columns
-    return out.T.ravel()
-
-
 def pieces(cut, columns, labels, places):
     """A strip in pieces: at empty columns, or told how many digits there are, or where."""
     if cut == "SVM, told the places":
         return [columns[t : t + 8] for t in places]
+    if cut == "SVM, cut at gaps":
+        return between_gaps(columns)
     ink = np.flatnonzero(columns.any(1))
-    if cut == "SVM, cut into equal parts":
-        return np.array_split(columns[ink[0] : ink[-1] + 1], len(labels))
-    return [columns[run] for run in np.split(ink, np.flatnonzero(np.diff(ink) > 1) + 1)]
+    return np.array_split(columns[ink[0] : ink[-1] + 1], len(labels))
 
 
 def cut_strips(cut, penalty, seed, settings):
@@ -476,7 +463,7 @@ def cut_strips(cut, penalty, seed, settings):
     for name, key, digits in (("test", 2, settings["digits"]), ("long", 3, settings["long"])):
         drawn, _ = strips_of(parts[2], [4, seed, key], sizes["test"], digits)
         found = [
-            svm.predict([framed_digit(piece) for piece in pieces(cut, *strip)]).tolist()
+            svm.predict([window(piece, 8) for piece in pieces(cut, *strip)]).tolist()
             for strip in zip(*drawn, strict=True)
         ]
         right[name] = bits(np.array([a == b for a, b in zip(found, drawn.labels, strict=True)]))

@@ -151,12 +151,6 @@ def test_cuts_of_a_strip(script):
     for strip in zip(*drawn, strict=True):  # far apart: every cut is the right one
         wanted = len(strip[1])
         assert [len(script.pieces(cut, *strip)) for cut in script.CUTS] == [wanted] * 3
-    square = script.framed_digit(np.ones((3, 10), np.float32)).reshape(8, 8)
-    assert np.array_equal(np.flatnonzero(square.any(0)), [2, 3, 4]) and square.sum() == 24
-    strip = np.zeros((12, 10), np.float32)
-    full = np.linspace(0.1, 1, 64, dtype=np.float32)
-    strip[4:12, 2:] = full.reshape(8, 8).T
-    np.testing.assert_array_equal(script.framed_digit(strip), full)
 
 
 def test_a_reader_of_strips_learns(script):

@@ -82,3 +82,53 @@ def strips(pictures, labels, rng, count, *, digits=(2, 5), gaps=(-2, 1), wobble=
         drawn.labels.append(labels[rows].tolist())
         drawn.places.append(places.tolist())
     return drawn
+
+
+def between_gaps(columns):
+    """Cut a strip where a column is empty.
+
+    Parameters
+    ----------
+    columns : array (W, D)
+
+    Returns
+    -------
+    list of arrays, each (w, D) : its longest runs of columns that are not empty, from left to right
+    """
+    ink = np.flatnonzero(columns.any(1))
+    runs = np.split(ink, np.flatnonzero(np.diff(ink) > 1) + 1)
+    return [columns[run] for run in runs if len(run)]
+
+
+def window(columns, side):
+    """The square of `side` rows and columns with the most ink in a piece of a strip.
+
+    Rows and columns are chosen apart, each by their ink; the first of equals. A piece of fewer
+    columns is put into the middle.
+
+    Parameters
+    ----------
+    columns : array (w, D), w at least 1
+    side : int, 1 .. D
+
+    Returns
+    -------
+    array (side * side,) : the picture, row after row
+
+    Raises
+    ------
+    ValueError
+        If the piece is empty or has less than `side` rows.
+    """
+    width, height = columns.shape
+    if not width or height < side:
+        raise ValueError(
+            f"columns: expected shape (1 or more, {side} or more), got {(width, height)}"
+        )
+    top = np.argmax([columns[:, t : t + side].sum() for t in range(height - side + 1)])
+    left = np.argmax([columns[t : t + side].sum() for t in range(max(1, width - side + 1))])
+    columns = columns[left : left + side, top : top + side]
+    out = np.zeros((side, side), columns.dtype)
+    start = (side - len(columns)) // 2
+    out[start : start + len(columns)] = columns
+    return out.T.ravel()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_lib.tasks.strips import strips
+from lstm_lib.tasks.strips import between_gaps, strips, window
 
 S = 4
 LABELS = np.arange(6)
@@ -51,6 +51,28 @@ def test_all_digits_and_numbers_of_them_occur():
     made = draw(count=200, digits=(2, 4))
     assert {len(labels) for labels in made.labels} == {2, 3, 4}
     assert {label for labels in made.labels for label in labels} == set(range(6))
+
+
+def test_cuts_at_gaps_find_the_digits_that_stand_apart():
+    made = draw(count=30, gaps=(1, 4), wobble=1)
+    for columns, labels, places in zip(*made, strict=True):
+        found = between_gaps(columns)
+        assert len(found) == len(labels)
+        for piece, label, place in zip(found, labels, places, strict=True):
+            assert np.array_equal(piece, columns[place : place + S])
+            assert np.array_equal(window(piece, S), PICTURES[label].ravel())
+    assert between_gaps(np.zeros((3, 2))) == []
+
+
+def test_windows_by_hand():
+    square = window(np.ones((3, 10)), 8).reshape(8, 8)
+    assert np.array_equal(np.flatnonzero(square.any(0)), [2, 3, 4]) and square.sum() == 24
+    piece = np.zeros((12, 10))
+    piece[3:11, 2:] = np.linspace(0.1, 1, 64).reshape(8, 8)
+    np.testing.assert_array_equal(window(piece, 8), piece[3:11, 2:].T.ravel())
+    for shape in ((0, 9), (3, 7)):
+        with pytest.raises(ValueError, match="columns: expected shape"):
+            window(np.zeros(shape), 8)
 
 
 def test_the_generator_alone_decides():

@@ -59,7 +59,7 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch):
     assert [row["model"] for row in rows["table"]] == script.TABLE
     assert [row["model"] for row in rows["permuted"]] == script.PERMUTED
     for row in rows["table"] + rows["permuted"]:
-        folds = 1 if "pixels" in row["model"] else 2
+        folds = 2 if row in rows["table"] and "pixels" not in row["model"] else 1
         assert len(row["accuracy"]) == len(row["chosen"]) == folds
         right, count = row["right"]
         assert 0 <= right <= count == sum(len(script.parts_of(k)[2][1]) for k in range(folds))

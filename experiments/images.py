@@ -289,6 +289,7 @@ def row_of(model, runs, reference):
         "right": [int(sum(r.sum() for r in right)), sum(len(r) for r in right)],
         "chosen": [run["setting"] for run in runs],
         "difference": compare(right, reference[: len(right)]),
+        "bits": right,
     }
     for key in ("updates", "support"):
         if key in runs[0]:
@@ -336,6 +337,9 @@ def digits_part(grid):
     chosen = {row["model"]: row["chosen"] for row in rows["table"]}
     folds = settings["expensive folds"]
     rows["permuted"] = tables(grid, "permuted", PERMUTED, permuted, lambda model: folds)
+    before = {row["model"]: row.pop("bits") for row in rows["table"]}
+    for row in rows["permuted"]:
+        row["change"] = compare(row.pop("bits"), before[row["model"]][: len(folds)])
     rows["moved"] = []
     for model, also in [(m, also) for m in MOVED for also in (False, True)]:
         if also and is_expensive(model):

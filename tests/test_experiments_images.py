@@ -64,6 +64,10 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch):
         right, count = row["right"]
         assert 0 <= right <= count == sum(len(script.parts_of(k)[2][1]) for k in range(folds))
     assert rows["table"][0]["difference"] == [0, 0]
+    for row in rows["permuted"]:  # of the first fold
+        before = next(other for other in rows["table"] if other["model"] == row["model"])
+        change = row["accuracy"][0] - before["accuracy"][0]
+        assert row["change"][0] == pytest.approx(change)
     assert len(rows["moved"]) == 2 * len(script.MOVED) - 1
     assert {tuple(row["accuracy"]) for row in rows["moved"]} == {
         ("centred", "up", "down", "left", "right")

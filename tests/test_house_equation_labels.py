@@ -54,9 +54,11 @@ LABELLED = [
         f"pytorch/{name}.py"
         for name in (
             "attention",
+            "captioner",
             "classifier",
             "decoding",
             "language_model",
+            "pointer",
             "seq2seq",
             "tagger",
         )
@@ -65,6 +67,7 @@ LABELLED = [
     "generation.py",
     "probe.py",
     "skipgram.py",
+    "tasks/prices.py",
 ]
 
 

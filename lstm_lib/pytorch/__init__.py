@@ -5,7 +5,7 @@ of the same name in `torch.nn`: same constructor, same parameters, same results.
 as Python loops that can be read and changed, and can return every gate of every step. On a CPU the
 layers run fused, with the hand-derived backward pass of `lstm_lib.scratch`, wherever that is
 possible. `VariantLSTM` is an LSTM with parts taken out or added. `LanguageModel`,
-`SequenceClassifier`, `SequenceTagger` and `EncoderDecoder` are models made of them;
+`SequenceClassifier`, `SequenceTagger`, `EncoderDecoder` and `Captioner` are models made of them;
 `lstm_lib.pytorch.decoding` gets texts out of them.
 """
 
@@ -21,6 +21,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from lstm_lib.pytorch.attention import BahdanauAttention, LuongAttention
+from lstm_lib.pytorch.captioner import Captioner, SlotClassifier
 from lstm_lib.pytorch.cells import (
     GRUCell,
     GRUGates,
@@ -57,6 +58,7 @@ from lstm_lib.pytorch.variants import VariantLSTM
 __all__ = [
     "BahdanauAttention",
     "CRF",
+    "Captioner",
     "DropoutLSTM",
     "EncoderDecoder",
     "Forecaster",
@@ -75,6 +77,7 @@ __all__ = [
     "RNNGates",
     "SequenceClassifier",
     "SequenceTagger",
+    "SlotClassifier",
     "Trainer",
     "VariantLSTM",
     "WeightDrop",

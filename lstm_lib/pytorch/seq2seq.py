@@ -17,15 +17,13 @@ from lstm_lib.pytorch.layers import LSTM
 from lstm_lib.vocabulary import PAD
 
 ATTENTIONS = (None, "luong", "bahdanau")
-"""What `EncoderDecoder` can look back with."""
+"""What a `Decoder` can look back with."""
 
 
-class EncoderDecoder(nn.Module):
-    """An LSTM reads the source, another writes the target, one token after another.
+class Decoder(nn.Module):
+    """An LSTM that writes a sequence, starting from what an encoder left and looking back at it.
 
-    The encoder leaves a hidden state at every position, k_s (H,), and its last state (h, c), from
-    which the decoder starts. In both directions it has H / 2 units each, so that k_s and the last
-    state, put together, have H numbers again. With y the target, E its embeddings:
+    With y what is written, E its embeddings, and the state (h, c) that the encoder left:
 
         no attention   h_t, c_t = LSTM(E[y_{t-1}], h_{t-1}, c_{t-1})
                        scores = W h_t + b                                    (s2s-plain)
@@ -35,72 +33,18 @@ class EncoderDecoder(nn.Module):
                        h_t, c_t = LSTM([E[y_{t-1}], context_t], h_{t-1}, c_{t-1})
                        scores = W tanh(W_c [h_t, context_t]) + b             (s2s-bahdanau)
 
-    Parameters
-    ----------
-    source_vocab, target_vocab, hidden : int
-        Tokens of either side, and H.
-    attention : one of `ATTENTIONS`
-        "luong": `LuongAttention` of kind "general". "bahdanau": `BahdanauAttention` of H units.
-    bidirectional : bool
-        Read the source in both directions. Needs an even H.
-    embedding : int, optional
-        E, of both sides; by default H.
-    dropout : float in [0, 1]
-        Of `LockedDropout`, on both embeddings and on what the readout reads.
-    layer : class
-        `LSTM` of this package or of `torch.nn`; the latter is faster on a GPU.
-    generator : torch.Generator, optional
-        Source of the dropout masks; torch's global one if left out.
+    It is the base of `EncoderDecoder` and `Captioner`: a subclass has the encoder. It makes that in
+    its `__init__`, then calls `_add_decoder`, and defines `encode`.
 
     Attributes
     ----------
-    encoder : LSTM
     decoder : LSTM, or LSTMCell with "bahdanau", where a step needs the context first
-    source_embedding, target_embedding, attention, combine, readout : modules
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not one of those listed.
-
-    References
-    ----------
-    Sutskever, Vinyals and Le (2014) without attention; Luong, Pham and Manning (2015), section 3,
-    without their input feeding; Bahdanau, Cho and Bengio (2015), who had GRUs and a maxout readout.
+    target_embedding, attention, combine, readout : modules
     """
 
-    def __init__(
-        self,
-        source_vocab: int,
-        target_vocab: int,
-        hidden: int,
-        *,
-        attention: str | None = None,
-        bidirectional: bool = False,
-        embedding: int | None = None,
-        dropout: float = 0.0,
-        layer: type[nn.Module] = LSTM,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        embedding = hidden if embedding is None else embedding
-        for name, value in (
-            ("source_vocab", source_vocab),
-            ("target_vocab", target_vocab),
-            ("hidden", hidden),
-            ("embedding", embedding),
-        ):
-            check_count(name, value, 1)
-        check_bool("bidirectional", bidirectional)
-        if attention not in ATTENTIONS:
-            raise ValueError(f"attention must be one of {ATTENTIONS}, got {attention!r}")
-        if bidirectional and hidden % 2:
-            raise ValueError(f"hidden must be even for both directions, got {hidden}")
-        self.source_embedding = nn.Embedding(source_vocab, embedding)
-        self.encoder = layer(
-            embedding, hidden // 2 if bidirectional else hidden, bidirectional=bidirectional
-        )
-        self.target_embedding = nn.Embedding(target_vocab, embedding)
+    def _add_decoder(self, vocab, hidden, attention, embedding, dropout, layer, generator) -> None:
+        """Make the decoder's modules; the arguments are those of `EncoderDecoder`."""
+        self.target_embedding = nn.Embedding(vocab, embedding)
         if attention == "bahdanau":
             self.attention = BahdanauAttention(hidden, hidden, hidden)
             self.decoder = LSTMCell(embedding + hidden, hidden)
@@ -109,43 +53,26 @@ class EncoderDecoder(nn.Module):
             self.decoder = layer(embedding, hidden)
         if attention is not None:
             self.combine = nn.Linear(2 * hidden, hidden)
-        self.readout = nn.Linear(hidden, target_vocab)
+        self.readout = nn.Linear(hidden, vocab)
         self.dropout = LockedDropout(dropout, generator=generator)
 
     def encode(self, source: Tensor) -> dict[str, Tensor]:
         """Read the source.
 
-        Parameters
-        ----------
-        source : Tensor of int64, shape (S, B)
-            Filled with `PAD` at the ends, which are not read.
-
         Returns
         -------
         dict
             State of the decoder: ``"h"`` and ``"c"`` (1, B, H); with attention also ``"keys"``
-            (S, B, H), ``"prepared"`` (S, B, H), and ``"mask"`` (S, B), False on padding. The
-            batch is on axis 1 of all, as `decoding.select` needs it.
-
-        Raises
-        ------
-        ValueError
-            If a source is empty, or has padding before its last token.
+            (S, B, H), ``"prepared"`` (S, B, H), and ``"mask"`` (S, B), False where there is nothing
+            to look at. The batch is on axis 1 of all, as `decoding.select` needs it.
         """
-        lengths = lengths_of(source)
-        embedded = self.dropout(self.source_embedding(source))
-        packed = pack_padded_sequence(embedded, lengths.cpu(), enforce_sorted=False)
-        output, state = self.encoder(packed)
-        # Two directions become one state: (2, B, H / 2) to (1, B, H).
-        h, c = (torch.cat(tuple(part), -1)[None] for part in state)
+        raise NotImplementedError
+
+    def _state(self, h, c, keys, mask) -> dict[str, Tensor]:
+        """What `encode` returns."""
         made = {"h": h, "c": c}
         if self.attention is not None:
-            keys, _ = pad_packed_sequence(output)
-            made |= {
-                "keys": keys,
-                "prepared": self.attention.prepare(keys),
-                "mask": source[: len(keys)] != PAD,
-            }
+            made |= {"keys": keys, "prepared": self.attention.prepare(keys), "mask": mask}
         return made
 
     def forward(self, source: Tensor, inputs: Tensor) -> Tensor:
@@ -153,7 +80,8 @@ class EncoderDecoder(nn.Module):
 
         Parameters
         ----------
-        source : Tensor of int64, shape (S, B)
+        source : Tensor
+            As for `encode`.
         inputs : Tensor of int64, shape (T, B)
             `START`, then the target without its last token.
 
@@ -239,3 +167,104 @@ class EncoderDecoder(nn.Module):
 
     def _combined(self, hs, context):
         return self.combine(torch.cat([hs, context], -1)).tanh()
+
+
+class EncoderDecoder(Decoder):
+    """An LSTM reads the source, another writes the target, one token after another.
+
+    The encoder leaves a hidden state at every position, k_s (H,), and its last state (h, c), from
+    which the decoder starts; the equations are those of `Decoder`. In both directions it has H / 2
+    units each, so that k_s and the last state, put together, have H numbers again.
+
+    Parameters
+    ----------
+    source_vocab, target_vocab, hidden : int
+        Tokens of either side, and H.
+    attention : one of `ATTENTIONS`
+        "luong": `LuongAttention` of kind "general". "bahdanau": `BahdanauAttention` of H units.
+    bidirectional : bool
+        Read the source in both directions. Needs an even H.
+    embedding : int, optional
+        E, of both sides; by default H.
+    dropout : float in [0, 1]
+        Of `LockedDropout`, on both embeddings and on what the readout reads.
+    layer : class
+        `LSTM` of this package or of `torch.nn`; the latter is faster on a GPU.
+    generator : torch.Generator, optional
+        Source of the dropout masks; torch's global one if left out.
+
+    Attributes
+    ----------
+    source_embedding, encoder : modules
+        And those of `Decoder`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not one of those listed.
+
+    References
+    ----------
+    Sutskever, Vinyals and Le (2014) without attention; Luong, Pham and Manning (2015), section 3,
+    without their input feeding; Bahdanau, Cho and Bengio (2015), who had GRUs and a maxout readout.
+    """
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int,
+        hidden: int,
+        *,
+        attention: str | None = None,
+        bidirectional: bool = False,
+        embedding: int | None = None,
+        dropout: float = 0.0,
+        layer: type[nn.Module] = LSTM,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        embedding = hidden if embedding is None else embedding
+        for name, value in (
+            ("source_vocab", source_vocab),
+            ("target_vocab", target_vocab),
+            ("hidden", hidden),
+            ("embedding", embedding),
+        ):
+            check_count(name, value, 1)
+        check_bool("bidirectional", bidirectional)
+        if attention not in ATTENTIONS:
+            raise ValueError(f"attention must be one of {ATTENTIONS}, got {attention!r}")
+        if bidirectional and hidden % 2:
+            raise ValueError(f"hidden must be even for both directions, got {hidden}")
+        self.source_embedding = nn.Embedding(source_vocab, embedding)
+        self.encoder = layer(
+            embedding, hidden // 2 if bidirectional else hidden, bidirectional=bidirectional
+        )
+        self._add_decoder(target_vocab, hidden, attention, embedding, dropout, layer, generator)
+
+    def encode(self, source: Tensor) -> dict[str, Tensor]:
+        """Read the source.
+
+        Parameters
+        ----------
+        source : Tensor of int64, shape (S, B)
+            Filled with `PAD` at the ends, which are not read.
+
+        Returns
+        -------
+        dict
+            As in `Decoder.encode`; ``"mask"`` is False on padding.
+
+        Raises
+        ------
+        ValueError
+            If a source is empty, or has padding before its last token.
+        """
+        lengths = lengths_of(source)
+        embedded = self.dropout(self.source_embedding(source))
+        packed = pack_padded_sequence(embedded, lengths.cpu(), enforce_sorted=False)
+        output, state = self.encoder(packed)
+        # Two directions become one state: (2, B, H / 2) to (1, B, H).
+        h, c = (torch.cat(tuple(part), -1)[None] for part in state)
+        keys, _ = pad_packed_sequence(output)
+        return self._state(h, c, keys, source[: len(keys)] != PAD)

@@ -1,5 +1,7 @@
 """Summaries without a download: the description in a docstring, and its first line.
 
+`load` reads real ones, `made_up` draws some from a small grammar.
+
 PEP 257 asks for one line that says it all, a blank line, and then the rest. So every docstring of
 that form is a text with a summary by its author. The sources of installed packages are read with
 `ast`; nothing is imported. What is installed differs from reader to reader: `Docstrings` says which
@@ -20,12 +22,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 STDLIB = "stdlib"
 """Name under which `load` reads Python's standard library."""
 
 _SKIPPED = "_vendor ensurepip externals idlelib lib2to3 site-packages test testing tests"
 SKIPPED = frozenset(_SKIPPED.split())
 """Folders that are not read: tests, and copies of other packages."""
+
+VERBS = ("check", "count", "merge", "print", "remove", "sort")
+THINGS = ("columns", "edges", "keys", "rows", "values", "words")
+_REST = "the of with and use it to does not needs , ."
+GRAMMAR = (*VERBS, *THINGS, *_REST.split())
+"""All words of `made_up` but the names."""
+
+_SYLLABLES = {
+    held_out: [c + v for c in consonants for v in "aeiou"]
+    for held_out, consonants in ((False, "bdfgklm"), (True, "nprstvz"))
+}
 
 _ROLE = re.compile(r":[a-z:]+:(?=`)")
 _MARKUP = re.compile(r"[`*]+|\[\d+\]_")
@@ -196,6 +211,67 @@ def load(
     return Docstrings(
         found, _versions(packages), hashlib.sha256(text.encode("utf8")).hexdigest(), dropped
     )
+
+
+def made_up(
+    rng: np.random.Generator,
+    count: int,
+    *,
+    lists: tuple[int, int] = (1, 4),
+    held_out: bool = False,
+) -> list[Pair]:
+    """Descriptions and first lines of functions that do not exist, from a small grammar.
+
+    A description has three sentences in any order: "use it to sort the rows of bagifo .", then
+    "it does not count the keys of dulome .", which does not matter, and "it needs fibeko , gamida
+    and kelobu .". The summary is "sort the rows of bagifo with fibeko , gamida and kelobu .". All
+    names of a description are different.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    count : int
+        At least 1.
+    lists : (least, most)
+        How many names it needs, each number equally often. At least 1.
+    held_out : bool
+        Names have three syllables. Those of training begin each with one of b d f g k l m, those
+        held out with one of n p r s t v z, so that no name is of both kinds.
+
+    Returns
+    -------
+    list of `count` Pair
+        Their `name` is "made_up." and the first name of the summary.
+
+    Raises
+    ------
+    ValueError
+        If `count` is below 1, or `lists` are no limits.
+    """
+    if count < 1:
+        raise ValueError(f"count: expected at least 1, got {count}")
+    least, most = lists
+    if not 1 <= least <= most:
+        raise ValueError(f"lists: expected 1 <= least <= most, got {lists}")
+    syllables = _SYLLABLES[held_out]
+    pairs = []
+    for _ in range(count):
+        size = int(rng.integers(least, most + 1))
+        names: dict[str, None] = {}
+        while len(names) < size + 2:
+            names["".join(rng.choice(syllables, 3))] = None
+        thing, other, *needed = names
+        (verb, no), (what, none) = (rng.choice(w, 2, replace=False) for w in (VERBS, THINGS))
+        listed = " , ".join(needed[:-1]) + " and " * (size > 1) + needed[-1]
+        sentences = (
+            f"use it to {verb} the {what} of {thing} .",
+            f"it does not {no} the {none} of {other} .",
+            f"it needs {listed} .",
+        )
+        body = " ".join(sentences[k] for k in rng.permutation(3))
+        summary = f"{verb} the {what} of {thing} with {listed} ."
+        pairs.append(Pair(tuple(body.split()), tuple(summary.split()), f"made_up.{thing}"))
+    return pairs
 
 
 def _root(package: str) -> Path | None:

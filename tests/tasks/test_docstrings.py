@@ -7,10 +7,21 @@ import platform
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lstm_lib.tasks import docstrings
-from lstm_lib.tasks.docstrings import STDLIB, description, load, name_words, words
+from lstm_lib.tasks.docstrings import (
+    GRAMMAR,
+    STDLIB,
+    THINGS,
+    VERBS,
+    description,
+    load,
+    made_up,
+    name_words,
+    words,
+)
 
 LONG = "It reads the table row by row, and stops at the first row that it cannot read."
 OTHER = "Nothing is changed when the two have no row in common, or when one has none at all."
@@ -178,8 +189,6 @@ def test_the_standard_library(install, monkeypatch, tmp_path):
 
 def test_an_installed_package():
     """NumPy, of whatever version: its version, and docstrings that Python shows too."""
-    import numpy as np
-
     found = load({"only": ["numpy"]})
     assert found.versions == {"numpy": importlib.metadata.version("numpy")}
     pairs = {pair.name: pair for pair in found.parts["only"]}
@@ -241,3 +250,56 @@ def test_description_of_other_forms():
     assert description("One line.") == ("One line.", "")
     assert description("One line\nand another.\n\nMore.") is None
     assert description("First.\n   \nMore: a -- b\n- an item\n---\n\nend")[1].startswith("More")
+
+
+def names_of(tokens):
+    return [word for word in tokens if word not in GRAMMAR]
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+@pytest.mark.parametrize("lists", [(1, 4), (1, 1), (6, 9)])
+def test_made_up(lists, held_out):
+    pairs = made_up(np.random.default_rng(0), 200, lists=lists, held_out=held_out)
+    assert pairs == made_up(np.random.default_rng(0), 200, lists=lists, held_out=held_out)
+    sizes, orders = set(), set()
+    for pair in pairs:
+        verb, the, what, of, thing, with_, *listed, stop = pair.summary
+        assert (the, of, with_, stop) == ("the", "of", "with", ".")
+        assert verb in VERBS and what in THINGS and pair.name == f"made_up.{thing}"
+        body = " ".join(pair.body)
+        assert f"use it to {verb} the {what} of {thing} ." in body
+        assert f"it needs {' '.join(listed)} ." in body
+        needed = names_of(listed)
+        assert listed[1::2] == [","] * (len(needed) - 2) + ["and"] * (len(needed) > 1)
+        names = names_of(pair.body)
+        assert len(set(names)) == len(names) == len(needed) + 2
+        assert all((name[0] in "nprstvz") == held_out and len(name) == 6 for name in names)
+        # What it does not do has another verb and another thing.
+        rest = body.split("it does not ")[1].split()
+        assert rest[0] in VERBS and rest[0] != verb and rest[2] in THINGS and rest[2] != what
+        sizes.add(len(needed))
+        orders.add(
+            tuple(
+                k
+                for k in sorted(
+                    range(3), key=lambda k: body.find(("use it", "it does", "it needs")[k])
+                )
+            )
+        )
+    assert sizes == set(range(lists[0], lists[1] + 1)) and len(orders) == 6
+
+
+def test_names_of_training_are_not_held_out():
+    rng = np.random.default_rng(0)
+    drawn = [made_up(rng, 300, held_out=h) for h in (False, True)]
+    seen, unseen = ({n for pair in pairs for n in names_of(pair.body)} for pairs in drawn)
+    assert len(seen) > 500 and seen.isdisjoint(unseen)
+
+
+def test_made_up_needs_limits():
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="count: expected at least 1, got 0"):
+        made_up(rng, 0)
+    for wrong in ((0, 3), (3, 2)):
+        with pytest.raises(ValueError, match="lists: expected 1 <= least"):
+            made_up(rng, 1, lists=wrong)

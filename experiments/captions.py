@@ -1,26 +1,27 @@
 """Captions of generated scenes: the stored tables of chapter 5.8.
 
-    python experiments/captions.py            # about ten minutes on one core
+    python experiments/captions.py            # about six minutes on one core
     python experiments/captions.py --quick    # two updates each, to see that it works
 
 Every model has the same encoder and sees the same scenes; `Captioner` and `SlotClassifier` of
 lstm_lib. The questions, one group of rows each:
 
-models    a decoder without attention, with either kind; slots, and slots that look at the places;
-          the caption of a training scene always by one rule, or drawn from all that are true
-squashed  a tanh on the vector that the decoder starts from
-grid      nine places in place of four
-left out  how many of the 16 pairs of colour and shape the training set lacks
-data      four times the scenes and the updates
+models    a decoder without attention, with it, and slots
+captions  the caption of a training scene is drawn from all that are true, not always the first
 order     the noun before its colour
+left out  how many of the 16 pairs of colour and shape the training set lacks
+squashed  a tanh on the vector that the decoder starts from
+data      twice the scenes and the updates
+grid      nine places in place of four
+others    Bahdanau's attention; slots that look at the places
 
-One tuning seed picks the rate of `RATES` with the most exact captions on validation scenes; three
-other seeds measure it on new scenes of pairs seen in training, and on scenes with a pair that was
-left out. Rows of the groups "left out", "data" and "order" take the rate of the group "models".
+For "models" one tuning seed picks the rate of `RATES` with the most exact captions on validation
+scenes; the other groups take these rates. Three other seeds measure each model on new scenes of
+pairs seen in training, and on scenes with a pair that was left out.
 
 Every finished run is a file in the work folder, and a run that stands there is not made again, so
-the script can be stopped and started. The result is captions of lstm_lib.results; with --quick it
-goes to the work folder.
+the script can be stopped and started. Each group becomes the result captions/GROUP of
+lstm_lib.results; with --quick they go to the work folder.
 """
 
 import argparse
@@ -58,23 +59,28 @@ KINDS = {
     "slots": {"look": False},
     "slots that look": {"look": True},
 }
+RATE_OF = {"Bahdanau": "Luong", "slots that look": "slots"}
+"""Whose rate is taken by a kind that is not tuned."""
+
+
+def rows_of(names, **changes):
+    return {name: BASE | KINDS[name] | changes for name in names}
+
+
 MAIN = ("no attention", "Luong", "slots")
-MODELS = {
-    **{f"models: {name}, one caption": BASE | kind for name, kind in KINDS.items()},
-    **{
-        f"models: {name}, any caption": BASE | KINDS[name] | {"captions": "any"}
-        for name in ("no attention", "Luong", "slots", "slots that look")
-    },
-    "squashed: no attention": BASE | KINDS["no attention"] | {"squashed": True},
-    "squashed: Luong": BASE | KINDS["Luong"] | {"squashed": True},
-    **{f"grid: {name}, 9 places": BASE | KINDS[name] | {"grid": 3, "longer": 1.5} for name in MAIN},
-    **{
-        f"left out: {name}, {out}": BASE | KINDS[name] | {"out": out}
-        for out in (1, 2, 8, 12)
+GROUPS = {
+    "models": rows_of(MAIN),
+    "captions": rows_of(("Luong", "slots"), captions="any"),
+    "order": rows_of(("Luong",), noun_first=True),
+    "left out": {
+        f"{name}, {out}": BASE | KINDS[name] | {"out": out}
+        for out in (8, 12)
         for name in ("Luong", "slots")
     },
-    **{f"data: {name}, 4 times": BASE | KINDS[name] | {"longer": 4} for name in ("Luong", "slots")},
-    "order: Luong, noun first": BASE | KINDS["Luong"] | {"noun_first": True},
+    "squashed": rows_of(("no attention", "Luong"), squashed=True),
+    "data": rows_of(("Luong", "slots"), longer=2),
+    "grid": rows_of(MAIN, grid=3, longer=1.5),
+    "others": rows_of(("Bahdanau", "slots that look")),
 }
 """Settings of each model; "longer" multiplies the updates, and the scenes with them from 2 on."""
 
@@ -240,25 +246,24 @@ def looked(net, data, name="seen"):
     return {which: float(np.mean(values)) for which, values in shares.items()}
 
 
-def study(name, rate, settings, work):
-    """One row of the table: tuned, or at a given rate, then three seeds."""
-    model = MODELS[name]
+def study(group, name, rate, settings, work):
+    """One row of the table: tuned if no rate is given, then three seeds."""
+    model = GROUPS[group][name]
     data = Data(model, settings)
-    made_with = {"model": model, "settings": settings, "hidden": HIDDEN} | {
-        "versions": results.current_versions()
-    }
+    made_with = {"model": model, "settings": settings, "hidden": HIDDEN}
+    made_with |= {"versions": results.current_versions()}
 
     def run(rate, seed):
         def make():
             began = time.process_time()
             net, valid = train(data, rate, seed, settings)
-            row = {"rate": rate, "seed": seed, "valid": valid}
+            row = {"seed": seed, "valid": valid}
             row |= {part: measured(net, data, part) for part in data.sets if part != "valid"}
             if model.get("attention") is not None:
                 row["looked"] = looked(net, data)
             return row | {"seconds": time.process_time() - began}
 
-        file = f"{name}, {rate}, seed {seed}.json".replace(":", "")
+        file = f"{group}, {name}, {rate}, seed {seed}.json"
         return results.kept(work / file, made_with | {"rate": rate, "seed": seed}, make)
 
     tuning = None
@@ -270,34 +275,34 @@ def study(name, rate, settings, work):
 
 
 def main(argv=None):
+    """Run the experiment with the given command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="two updates each")
     parser.add_argument("--work", type=Path, default=ROOT / "_build" / "captions")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    settings = QUICK if args.quick else SETTINGS
-    work = args.work / "quick" if args.quick else args.work
-    rows, rates = [], {}
-    for name in tqdm(MODELS):
-        group, rest = name.split(": ")
-        kind = rest.split(",")[0]
-        row = study(
-            name, rates[kind] if group in ("left out", "data", "order") else None, settings, work
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)  # the tensors are small, and the sums are then always the same
+    settings = QUICK if options.quick else SETTINGS
+    work = options.work / ("quick" if options.quick else "runs")
+    rates = {}
+    for group, models in tqdm(GROUPS.items()):
+        rows = []
+        for name in models:
+            kind = name.split(",")[0]
+            rate = rates.get(RATE_OF.get(kind, kind)) if group != "models" else None
+            row = study(group, name, rate, settings, work)
+            if group == "models":
+                rates[kind] = row["rate"]
+            rows.append(row)
+            shown = [f"{run['seen']['exact']:.3f}" for run in row["runs"]]
+            print(group, name, row["rate"], *shown, flush=True)
+        results.save(
+            f"captions/{group}",
+            config=settings | {"hidden": HIDDEN, "rates": RATES},
+            seed={"tuning": TUNING_SEED, "final": settings["seeds"]},
+            metrics={"rows": rows},
+            seconds=sum(run["seconds"] for row in rows for run in row["runs"]),
+            folder=options.work if options.quick else results.FOLDER,
         )
-        if group == "models":
-            rates.setdefault(kind, row["rate"])
-        rows.append(row)
-        shown = [f"{run['seen']['exact']:.3f}" for run in row["runs"]]
-        print(name, row["rate"], *shown, flush=True)
-    results.save(
-        "captions",
-        config=settings | {"hidden": HIDDEN, "rates": RATES, "tuning seed": TUNING_SEED},
-        seed=settings["seeds"],
-        metrics={"rows": rows},
-        seconds=sum(run["seconds"] for row in rows for run in row["runs"]),
-        device={"threads": 1},
-        **({"folder": args.work} if args.quick else {}),
-    )
 
 
 if __name__ == "__main__":

@@ -110,13 +110,14 @@ def test_parts_share_no_recording_and_no_speaker(script):
 def test_strings_are_of_one_speaker_and_of_their_part(script, monkeypatch):
     _, digits, speakers, _ = script.recordings()
     marked = [np.full(100, k) for k in range(210)]
-    monkeypatch.setattr(script, "log_mel", lambda wave, settings: wave)
+    monkeypatch.setattr(script, "log_mel", lambda wave, settings: wave[:, None])
     rows = np.arange(0, 210, 3)
     settings = {"strings": {"digits": [3, 5]}}
     made = script.strings(marked, digits, speakers, rows, 50, np.random.default_rng(0), settings)
     sizes = set()
     for wave, labels in made:
-        used = wave[::100]
+        assert wave.shape == (50 * len(labels), 2)  # two frames side by side
+        used = wave[::50, 0]
         assert set(used) <= set(rows) and len(set(speakers[used])) == 1
         assert np.array_equal(labels, digits[used] + 1)
         sizes.add(len(labels))

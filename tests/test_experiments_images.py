@@ -46,7 +46,7 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch):
         script.main(command)
     assert not (tmp_path / "images").exists()
     script.main(command)
-    names = ("digits", "strips", "mnist")
+    names = ("digits", "strips", "mnist", "mnist-half")
     first = {name: results.load(f"images/{name}", tmp_path) for name in names}
     number = len(calls)
     (tmp_path / "quick" / "table, CNN, 0.01, 0.json").unlink()

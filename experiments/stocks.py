@@ -327,7 +327,7 @@ def real_part(returns, settings):
 
 
 def pooled(parts, settings):
-    """All currencies together: means over them day by day, so that their dependence counts."""
+    """Some series together: means over them day by day, so that their dependence counts."""
     interval = _interval(settings, np.random.default_rng(1))
     rows = {}
     for name in RETURN_MODELS:
@@ -337,9 +337,7 @@ def pooled(parts, settings):
         for cost in map(str, settings["costs"]):
             daily = np.mean([p["profit by day"][name][cost] for p in parts], 0)
             rows[name]["profit"][cost] = [daily.mean(), *interval(daily)]
-    scores = {
-        n: np.mean([p["scores"][n] for p in parts if p["variances"]], 0) for n in VARIANCE_MODELS
-    }
+    scores = {n: np.mean([p["scores"][n] for p in parts], 0) for n in VARIANCE_MODELS}
     return rows, {n: [s.mean(), *interval(s)] for n, s in scores.items()}
 
 
@@ -437,7 +435,7 @@ def main(argv=None):
         name: once(name.replace("&", "and"), lambda r=returns: real_part(r, settings))
         for name, returns in real_series().items()
     }
-    currencies = [part for name, part in parts.items() if name != "S&P 500"]
+    currencies = [part for name, part in parts.items() if name != "S&P 500" and part["variances"]]
     pool, pool_variances = pooled(currencies, settings)
     kept = ("returns", "about", "still", "lag one", "variances")
     results.save(

@@ -57,6 +57,8 @@ LABELLED = [
             "captioner",
             "classifier",
             "decoding",
+            "forecaster",
+            "images",
             "language_model",
             "pointer",
             "seq2seq",
@@ -64,6 +66,7 @@ LABELLED = [
         )
     ),
     "char_model.py",
+    "forecasting.py",
     "generation.py",
     "probe.py",
     "skipgram.py",

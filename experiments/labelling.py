@@ -1,6 +1,6 @@
 """Labels of real words: parts of speech and semantic roles, the tables of chapter 5.6.
 
-    python experiments/labelling.py            # about 45 minutes on one core
+    python experiments/labelling.py            # about 15 minutes on one core
     python experiments/labelling.py --quick    # seconds: two updates each, to see that it works
 
 Two data sets of `lstm_lib.datasets`, with their official parts, English web text:
@@ -9,7 +9,9 @@ Two data sets of `lstm_lib.datasets`, with their official parts, English web tex
 * up-english-ewt: for a given predicate, the role of every word that heads an argument, such as
   ARG0. The predicate is *given*: its place is an input, as in most papers. Roles rarer than
   `min_role` in training are never predicted, and count as missed. "V" and "C-V", the predicate
-  itself and its particle, are not scored. Training takes one sentence of `every`.
+  itself and its particle, are not scored.
+
+Training and validation take one sentence of `every`, testing takes all.
 
 All models know the same of a word: itself in lower case with digits as 0, its last two and last
 three letters, and its shape (capitals, digits, others). On roles they also know the predicate's
@@ -18,7 +20,7 @@ word, and where it stands.
 * window, linear: logistic regression on the words from -2 to +2; on roles also on the words from
   -1 to +1 around the predicate, the distance to it, and on three pairs: distance with word,
   distance with predicate, word with predicate.
-* window, network: the same words and the distance, as embeddings, and one hidden layer.
+* window, network (tags only): the same words as embeddings, and one hidden layer.
 * LSTM, BiLSTM, BiLSTM-CRF: the whole sentence; in both directions with half of the units each.
 
 All are trained by the same loop, for the same number of epochs at most, with the best epoch and
@@ -54,7 +56,6 @@ from lstm_lib.vocabulary import PAD, Vocabulary
 ROOT = Path(__file__).resolve().parents[1]
 RECURRENT = {"LSTM": (False, False), "BiLSTM": (True, False), "BiLSTM-CRF": (True, True)}
 """Whether it reads in both directions, each with half of the units; whether a CRF decides."""
-MODELS = ("window, linear", "window, network", *RECURRENT)
 REFERENCE = "BiLSTM"
 """The model that all others are compared with, fixed before anything was measured."""
 UNSCORED = ("_", "V", "C-V")
@@ -66,13 +67,24 @@ SETTINGS = {
     "embedding": {"word": 64, "last 2": 16, "last 3": 24, "shape": 8},
     "flag": 8,
     "dropout": 0.3,
-    "batch": 32,
     "max_norm": 1.0,
     "share": 1.0,
     "resamples": 2000,
-    "rates": {"linear": [0.005, 0.02], "network": [0.002, 0.005]},
-    "tags": {"epochs": 4, "every": 1},
-    "roles": {"epochs": 4, "every": 4, "min_role": 50},
+    "tags": {
+        "models": ["window, linear", "window, network", "LSTM", "BiLSTM", "BiLSTM-CRF"],
+        "every": 2,
+        "epochs": 4,
+        "batch": 32,
+        "rates": {"linear": [0.005, 0.02], "network": [0.002, 0.005]},
+    },
+    "roles": {
+        "models": ["window, linear", "LSTM", "BiLSTM", "BiLSTM-CRF"],
+        "every": 8,
+        "epochs": 5,
+        "batch": 16,
+        "rates": {"linear": [0.005, 0.02], "network": [0.005, 0.01]},
+        "min_role": 25,
+    },
 }
 QUICK = SETTINGS | {
     "seeds": [0, 1],
@@ -80,8 +92,8 @@ QUICK = SETTINGS | {
     "embedding": {"word": 4, "last 2": 2, "last 3": 2, "shape": 2},
     "share": 0.01,
     "resamples": 50,
-    "tags": {"epochs": 1, "every": 1},
-    "roles": {"epochs": 1, "every": 4, "min_role": 5},
+    "tags": SETTINGS["tags"] | {"epochs": 1},
+    "roles": SETTINGS["roles"] | {"epochs": 1, "min_role": 5},
 }
 
 
@@ -100,6 +112,7 @@ class Row(NamedTuple):
     """A sentence, or a sentence with one of its predicates; T words, C columns of `describe`."""
 
     columns: np.ndarray  # (T, C) int64
+    around: np.ndarray  # (T, M) int64, of `windows`
     labels: np.ndarray  # (T,) int64
     predicate: int  # position, -1 for tags
     sentence: int
@@ -115,7 +128,7 @@ class Task:
         data = datasets.load(f"{'ud' if name == 'tags' else 'up'}-english-ewt", quiet=True)
         rng = np.random.default_rng(0)
         parts = []
-        for part, every in ((data.train, own["every"]), (data.valid, 1), (data.test, 1)):
+        for part, every in ((data.train, own["every"]), (data.valid, own["every"]), (data.test, 1)):
             count = max(8, round(settings["share"] * len(part) / every))
             rows = np.sort(rng.permutation(len(part))[:count]) if count < len(part) else None
             parts.append(part if rows is None else [part[k] for k in rows])
@@ -148,7 +161,9 @@ class Task:
             unknown = [form not in self.seen for form in sentence.forms]
             for predicate, gold in self._labels(sentence):
                 labels = np.array([number.get(name, 0) for name in gold], np.int64)
-                yield Row(np.stack(ids, 1), labels, predicate, k, list(gold), unknown)
+                columns = np.stack(ids, 1)
+                around = windows(columns, predicate)
+                yield Row(columns, around, labels, predicate, k, list(gold), unknown)
 
 
 WINDOW, AROUND = 2, 1
@@ -156,18 +171,18 @@ WINDOW, AROUND = 2, 1
 FAR = 10
 
 
-def windows(row):
+def windows(columns, predicate):
     """Columns of the words around each word; for roles also around the predicate: (T, M).
 
     For roles the last column is the distance to the predicate, cut to -10 .. 10, plus 10.
     """
-    steps, width = len(row.columns), max(WINDOW, AROUND)
-    padded = np.pad(row.columns, ((width, width), (0, 0)), constant_values=PAD)
+    steps, width = len(columns), max(WINDOW, AROUND)
+    padded = np.pad(columns, ((width, width), (0, 0)), constant_values=PAD)
     near = [padded[width + k :][:steps] for k in range(-WINDOW, WINDOW + 1)]
-    if row.predicate >= 0:
-        there = width + row.predicate
+    if predicate >= 0:
+        there = width + predicate
         around = padded[there - AROUND : there + AROUND + 1].reshape(1, -1)
-        distance = np.clip(np.arange(steps) - row.predicate, -FAR, FAR) + FAR
+        distance = np.clip(np.arange(steps) - predicate, -FAR, FAR) + FAR
         near += [around.repeat(steps, 0), distance[:, None]]
     return np.concatenate(near, 1)
 
@@ -181,7 +196,7 @@ def collate(rows):
 
     return (
         stack([row.columns for row in rows]),
-        stack([windows(row) for row in rows]),
+        stack([row.around for row in rows]),
         torch.tensor([row.predicate for row in rows]),
         lengths,
         stack([row.labels for row in rows]),
@@ -239,23 +254,16 @@ class Embeddings(nn.Module):
 class WindowNetwork(nn.Module):
     """Embeddings of a window, a hidden layer, scores."""
 
-    def __init__(self, sizes, classes, roles, settings, generator):
+    def __init__(self, sizes, classes, settings, generator):
         super().__init__()
         self.embed = Embeddings(sizes, settings["embedding"].values())
-        self.roles = roles
-        places = 2 * WINDOW + 1 + (2 * AROUND + 1 if roles else 0)
-        self.distance = nn.Embedding(2 * FAR + 1, settings["flag"]) if roles else None
-        inputs = places * self.embed.width + (settings["flag"] if roles else 0)
-        self.hidden = nn.Linear(inputs, settings["hidden"])
+        self.hidden = nn.Linear((2 * WINDOW + 1) * self.embed.width, settings["hidden"])
         self.readout = nn.Linear(settings["hidden"], classes)
         self.dropout = LockedDropout(settings["dropout"], generator=generator)
 
     def forward(self, columns, around, predicates, lengths):
-        near = around[..., :-1] if self.roles else around
-        parts = [self.embed(near.unflatten(-1, (-1, columns.shape[-1]))).flatten(-2)]
-        if self.roles:
-            parts.append(self.distance(around[..., -1]))
-        h = self.hidden(self.dropout(torch.cat(parts, -1))).relu()
+        near = self.embed(around.unflatten(-1, (-1, columns.shape[-1]))).flatten(-2)
+        h = self.hidden(self.dropout(near)).relu()
         return self.readout(self.dropout(h))
 
 
@@ -288,7 +296,7 @@ class Recurrent(nn.Module):
 
 
 class Labeller(nn.Module):
-    """One of `MODELS`: scores, and either a softmax at each word or a CRF over the sentence."""
+    """One of the models: scores, and either a softmax at each word or a CRF over the sentence."""
 
     def __init__(self, model, task, seed, settings):
         super().__init__()
@@ -298,7 +306,7 @@ class Labeller(nn.Module):
             if model == "window, linear":
                 self.scores = Linear(sizes, classes, roles)
             elif model == "window, network":
-                self.scores = WindowNetwork(sizes, classes, roles, settings, generator)
+                self.scores = WindowNetwork(sizes, classes, settings, generator)
             else:
                 both = RECURRENT[model][0]
                 self.scores = Recurrent(sizes, classes, roles, both, settings, generator)
@@ -389,7 +397,7 @@ def details(task, rows, found):
 def train(model, task, rate, seed, settings):
     """Train one model, keep its best epoch on validation, and count on test."""
     net = Labeller(model, task, seed, settings)
-    batches = Batches(task.train, settings["batch"], seed=seed, collate=collate)
+    batches = Batches(task.train, settings[task.name]["batch"], seed=seed, collate=collate)
     trainer = Trainer(
         net,
         torch.optim.Adam(net.parameters(), rate),
@@ -454,13 +462,13 @@ def rows_of(task, kept, settings):
     if task.name == "tags":
         runs = [kept("tags, commonest", lambda: commonest(task))]
         rows.append({"model": "commonest tag", "runs": runs})
-    for model in MODELS:
+    for model in settings[task.name]["models"]:
 
         def run(rate, seed, m=model):
             name = f"{task.name}, {m}, {rate}, {seed}"
             return kept(name, lambda: train(m, task, rate, seed, settings))
 
-        rates = settings["rates"]["linear" if model == "window, linear" else "network"]
+        rates = settings[task.name]["rates"]["linear" if model == "window, linear" else "network"]
         tried = [run(rate, settings["seeds"][0]) for rate in rates]
         best = max(tried, key=lambda r: r["valid"])
         runs = [best, *(run(best["rate"], seed) for seed in settings["seeds"][1:])]
@@ -515,31 +523,34 @@ def main(argv=None):
     torch.set_num_threads(1)  # the tensors are small, and the sums are then always the same
     settings = QUICK if options.quick else SETTINGS
     folder = options.work / ("quick" if options.quick else "runs")
-    made_with = {"settings": {k: v for k, v in settings.items() if k != "seeds"}}
-    made_with |= results.current_versions()
-
-    def kept(part, make):
-        def shown():
-            run = make()
-            print(part, {k: v for k, v in run.items() if k != "counts"}, flush=True)
-            return run
-
-        return results.kept(folder / f"{part}.json", made_with, shown)
-
     tasks = [Task(name, settings) for name in ("tags", "roles")]
+    common = {k: v for k, v in settings.items() if k not in ("seeds", "tags", "roles")}
     metrics = {"reference": REFERENCE, "distances": DISTANCES}
+    for task in tasks:
+        metrics[task.name] = {"about": about(task)}
     # One seed of everything first: a first look long before the end.
-    for seeds in (settings["seeds"][:1], settings["seeds"]):
+    for done in range(1, len(settings["seeds"]) + 1):
         for task in tasks:
-            rows = rows_of(task, kept, settings | {"seeds": seeds})
-            metrics[task.name] = {"about": about(task), "rows": rows}
-    results.save(
-        "labelling",
-        config={k: v for k, v in settings.items() if k != "seeds"},
-        seed=settings["seeds"],
-        metrics=metrics,
-        folder=options.work if options.quick else results.FOLDER,
-    )
+            own = {task.name: settings[task.name]}
+            made_with = {"settings": common | own} | results.current_versions()
+
+            def kept(part, make, made_with=made_with):
+                def shown():
+                    run = make()
+                    print(part, {k: v for k, v in run.items() if k != "counts"}, flush=True)
+                    return run
+
+                return results.kept(folder / f"{part}.json", made_with, shown)
+
+            some = settings | {"seeds": settings["seeds"][:done]}
+            metrics[task.name]["rows"] = rows_of(task, kept, some)
+        results.save(
+            "labelling",
+            config={k: v for k, v in settings.items() if k != "seeds"},
+            seed=some["seeds"],
+            metrics=metrics,
+            folder=options.work if options.quick else results.FOLDER,
+        )
     for name in ("tags", "roles"):
         for row in metrics[name]["rows"]:
             mean, low, high = row["difference"]

@@ -225,7 +225,8 @@ def real_rows(kept, settings):
             for updates, error in run(rate, settings["tuning_seed"], settings["updates"])["valid"]
         ]
         _, rate, updates = min(tried)
-        chosen[model] = {"rate": rate, "updates": updates}
+        curve = [[at, error] for error, tried_rate, at in tried if tried_rate == rate]
+        chosen[model] = {"rate": rate, "updates": updates, "validation": curve}
         runs[model] = [run(rate, seed, updates) for seed in settings["seeds"]]
     reference = np.mean([run["squared"] for run in runs["LSTM"]], 0)
     rows = []

@@ -1,6 +1,6 @@
 """Summarise descriptions in docstrings by their first line: the table of chapter 5.9.
 
-    python experiments/summaries.py            # about ten minutes on one idle core
+    python experiments/summaries.py            # about half an hour on one idle core
     python experiments/summaries.py --quick    # a few updates of each model, in seconds
 
 The texts are those of `lstm_lib.tasks.docstrings`, from installed packages, split by package: the
@@ -55,11 +55,11 @@ SETTINGS = {
     "hidden": 128,
     "embedding": 96,
     "dropout": 0.2,
-    "batch": 64,
-    "updates": 400,
-    "tuning_updates": 80,
-    "rates": [0.002, 0.005],
-    "warmup": 30,
+    "batch": 32,
+    "updates": 2400,
+    "tuning_updates": 300,
+    "rates": [0.001, 0.003],
+    "warmup": 100,
     "max_norm": 1.0,
     "coverage_share": 0.25,
     "coverage_weight": 1.0,

@@ -67,21 +67,20 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, cap
         script.main(command)
     assert not (tmp_path / "spoken_digits.json").exists()
     script.main(command)
-    resumed = results.load("spoken_digits", tmp_path)
+    resumed = [results.load(name, tmp_path)["metrics"]["rows"] for name in script.RESULTS]
     # 2 networks; 3 people and "random", 2 seeds, 1 more for the second rate; one was begun twice.
     assert len(calls) == 2 * (4 * 2 + 1) + 1
     (tmp_path / "spoken_digits.json").unlink()
     (tmp_path / "quick" / "BiLSTM, 1, 0, 0.003.json").unlink(missing_ok=True)
     (tmp_path / "quick" / "BiLSTM, 1, 0, 0.01.json").unlink(missing_ok=True)
     script.main(command)
-    assert results.load("spoken_digits", tmp_path)["metrics"] == resumed["metrics"]
+    again = [results.load(name, tmp_path)["metrics"]["rows"] for name in script.RESULTS]
+    assert again == resumed
     assert len(calls) == 2 * (4 * 2 + 1) + 2
 
-    rows = resumed["metrics"]["rows"]
+    rows = resumed[0] + resumed[1]
     assert [(row["model"], row["test"]) for row in rows] == [
-        (model, test)
-        for model in ("SVM", script.DIGITS, script.STRINGS)
-        for test in (*PEOPLE, "random")
+        (model, test) for model in ("SVM", "BiLSTM", script.STRINGS) for test in (*PEOPLE, "random")
     ]
     for row in rows:
         fixed = row["model"] == "SVM" and row["test"] != "random"

@@ -129,8 +129,9 @@ class PointerGenerator(EncoderDecoder):
 
     References
     ----------
-    See, Liu and Manning (2017), section 2. Their decoder reads the last context too; this one does
-    not, so that it differs from `EncoderDecoder` with "luong" only in the equations above.
+    See, Liu and Manning (2017), section 2. In their program the decoder reads the last context too;
+    this one does not, so that it differs from `EncoderDecoder` with "luong" only in the equations
+    above.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Labels of real words: parts of speech and semantic roles, the tables of chapter 5.6.
 
-    python experiments/labelling.py            # about 15 minutes on one core
+    python experiments/labelling.py            # about 40 minutes on one core
     python experiments/labelling.py --quick    # seconds: two updates each, to see that it works
 
 Two data sets of `lstm_lib.datasets`, with their official parts, English web text:
@@ -79,8 +79,8 @@ SETTINGS = {
     },
     "roles": {
         "models": ["window, linear", "LSTM", "BiLSTM", "BiLSTM-CRF"],
-        "every": 8,
-        "epochs": 5,
+        "every": 4,
+        "epochs": 6,
         "batch": 16,
         "rates": {"linear": [0.005, 0.02], "network": [0.005, 0.01]},
         "min_role": 25,

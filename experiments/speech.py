@@ -41,7 +41,7 @@ from lstm_lib.tasks import speech
 from lstm_lib.train import Batches
 
 ROOT = Path(__file__).resolve().parents[1]
-# Cell, whether in both directions, units of each direction: about 34,000 weights each.
+# Cell, whether in both directions, units of each direction: about 36,000 weights each.
 NETWORKS = {
     "RNN": ("rnn", False, 165),
     "BiRNN": ("rnn", True, 112),

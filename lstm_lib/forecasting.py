@@ -1,7 +1,7 @@
 """Forecasting a series: windows, scaling, differences, errors, and how sure a comparison is.
 
-Nothing here looks ahead: what is fitted (`Scaler`, the scale of `mase`) is given the training
-part alone, and `walk_forward` hands a model nothing but the past.
+What is fitted (`Scaler`, the scale of `mase`) sees only the part it is given: give it the training
+part. `walk_forward` hands a model copies of the past and nothing else.
 
     z_t = (y_t - m) / s,   m, s: mean and standard deviation of the training part    (ts-scale)
     w_t = y_t - y_{t-k},   k: the season                                             (ts-difference)
@@ -27,8 +27,8 @@ def windows(series, width, horizon=1):
     """Cut a series into what is known and what is to be forecast, at every possible origin.
 
     Row n holds ``series[n : n + width]`` and the `horizon` values after them. Neighbouring rows
-    overlap: split the series first and cut afterwards, or leave out the rows between, so that no
-    target of training stands in a window or a target of the test.
+    overlap: split the series first and cut afterwards, so that no target of the test stands in a
+    row of training. The windows of the test may reach back into training; that is the past.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def windows(series, width, horizon=1):
     -------
     inputs : ndarray, shape (N, width), N = T - width - horizon + 1
     targets : ndarray, shape (N, horizon)
-        Read-only views of the series.
+        Read-only; views of the series if it is a floating array.
 
     Raises
     ------
@@ -131,10 +131,10 @@ def undo_difference(changes, last):
     Raises
     ------
     ValueError
-        If the leading shapes differ, or an axis is empty.
+        If the leading shapes differ, or `last` is empty or has no axis.
     """
     changes, last = np.asarray(changes, np.float64), np.asarray(last, np.float64)
-    if changes.ndim == 0 or changes.shape[:-1] != last.shape[:-1] or 0 in last.shape:
+    if 0 in (changes.ndim, last.ndim, *last.shape) or changes.shape[:-1] != last.shape[:-1]:
         raise ValueError(
             f"last: expected shape {(*changes.shape[:-1], 'season')}, got {last.shape}"
         )
@@ -147,6 +147,9 @@ def undo_difference(changes, last):
 
 def walk_forward(series, start, fit, horizon=1, every=None):
     """Forecast from every origin in turn, each time with the past and nothing else.
+
+    What is handed out is a read-only copy of the past, without a way to the rest of the series.
+    What a model knows from elsewhere (a global array, a setting chosen on the test) is not guarded.
 
     Parameters
     ----------
@@ -173,12 +176,13 @@ def walk_forward(series, start, fit, horizon=1, every=None):
     start, horizon = check_size(start, "start"), check_size(horizon, "horizon")
     series = _check_series(series, "series", start + horizon)
     every = len(series) if every is None else check_size(every, "every")
-    past, forecasts = series.copy(), []
-    past.flags.writeable = False
+    forecasts = []
     for origin in range(start, len(series) - horizon + 1):
+        past = series[:origin].copy()  # a view would have the future in its `base`
+        past.flags.writeable = False
         if (origin - start) % every == 0:
-            forecast = fit(past[:origin])
-        forecasts.append(np.asarray(forecast(past[:origin]), np.float64))
+            forecast = fit(past)
+        forecasts.append(np.array(forecast(past), np.float64))
         if forecasts[-1].shape[:1] != (horizon,):
             raise ValueError(f"fit: expected forecasts ({horizon}, ...), got {forecasts[-1].shape}")
     return np.stack(forecasts), windows(series[start - 1 :], 1, horizon)[1]

@@ -108,6 +108,24 @@ def test_walk_forward_keeps_quantiles_and_the_series():
     series[0] = 1  # the caller's own array can still be written
 
 
+def test_walk_forward_leaves_no_way_to_the_future():
+    """Neither through the base of an array, nor through a buffer that is used again."""
+    buffer = np.zeros(1)
+
+    def fit(past):
+        assert past.base is None
+
+        def forecast(past):
+            assert past.base is None
+            buffer[0] = past[-1]
+            return buffer
+
+        return forecast
+
+    forecasts, _ = walk_forward(np.arange(6.0), 2, fit)
+    assert_array_equal(forecasts[:, 0], [1, 2, 3, 4])
+
+
 @given(shape=st.sampled_from([(1,), (7,), (3, 4)]), seed=SEEDS)
 def test_errors_are_those_of_scikit_learn(shape, seed):
     rng = np.random.default_rng(seed)
@@ -206,6 +224,7 @@ RNG = np.random.default_rng(0)
         (lambda: difference([1.0, 2.0], 2), ValueError, "series: .* T >= 3"),
         (lambda: undo_difference(np.ones((2, 3)), np.ones(4)), ValueError, "last: expected shape"),
         (lambda: undo_difference(np.ones(3), np.ones(0)), ValueError, "last: expected shape"),
+        (lambda: undo_difference(np.ones(3), 1.0), ValueError, "last: expected shape"),
         (lambda: walk_forward([1.0, 2.0], 2, None), ValueError, "series: .* T >= 3"),
         (lambda: walk_forward([1.0, 2.0], 0, None), ValueError, "start: expected at least 1"),
         (lambda: walk_forward([1.0, 2.0], 1, lambda p: len), ValueError, r"fit: .* got \(\)"),

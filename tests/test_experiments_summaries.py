@@ -28,6 +28,7 @@ def script(monkeypatch):
         return docstrings.Docstrings(found, {"made_up": "0"}, "0" * 64, {"copy": 0})
 
     monkeypatch.setattr(docstrings, "load", load)
+    monkeypatch.setattr(script, "NEAR", 0.9)  # they are all written alike
     return script
 
 
@@ -68,6 +69,10 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, cap
         assert len(rows[name]["rouge"]) == len(rows[name]["valid"]) == 2
         assert rows[name]["rate"] in script.QUICK["rates"]
     assert rows["lead"]["minus lead"] == [[0.0, 0.0, 0.0]] * 3
+    for row in list(rows.values())[1:]:
+        for other in script.RIVALS:
+            means = np.mean(row["rouge"], 0) - rows[other]["rouge"][0]
+            assert [gain[0] for gain in row[f"minus {other}"]] == pytest.approx(list(means))
     assert rows["best sentence"]["rouge"][0][2] >= max(
         rows[name]["rouge"][0][2] for name in ("lead", "TF-IDF sentence")
     )
@@ -129,9 +134,26 @@ def test_measures_by_hand(script):
 def test_sentences_and_interval(script):
     assert script.sentences(list("ab.c!d")) == [["a", "b", "."], ["c", "!"], ["d"]]
     assert script.sentences(["a"]) == [["a"]]
+    text = ["as", "e.g", ".", "x", ".", "y"]
+    assert script.sentences(text) == [text[:5], text[5:]]
     difference = np.random.default_rng(0).normal(0.5, 1, 400)
-    mean, low, high = script.interval(difference, 2000)
+    mean, low, high = script.interval(difference, np.arange(400), 2000)
     assert mean == pytest.approx(difference.mean())
     half = 1.96 * difference.std() / 20
     assert low == pytest.approx(mean - half, abs=0.02)
     assert high == pytest.approx(mean + half, abs=0.02)
+    # Each pair four times: nothing is learnt from the copies. Group 7 is empty.
+    groups = np.arange(400) + (np.arange(400) >= 7)
+    again = script.interval(np.repeat(difference, 4), np.repeat(groups, 4), 2000)
+    assert again == pytest.approx([mean, low, high])
+
+
+def test_near_copies_and_modules(script):
+    texts = texts_of(script)
+    texts.rows["train"] = [(list("abcdx"), [], [], "g"), (list("bcd"), [], [], "h")]
+    texts.rows["test"] = [
+        (list(body), [], [], name)
+        for body, name in (("abcde", "a.b.c.f"), ("xyz", "a.b.d.f"), ("ab", "a.b.c.g.h"))
+    ]
+    assert script.nearness(texts) == pytest.approx([2 / 3, 0, 0])
+    assert script.modules(texts).tolist() == [0, 1, 0]

@@ -492,6 +492,7 @@ def strips_part(grid):
             rows.append(row | {"difference": compare(right, reference)})
             if model in READERS:
                 rows[-1]["parameters"] = sum(p.numel() for p in READERS[model](10, 11).parameters())
+                rows[-1]["updates"] = [r["updates"] for r in runs]
     return rows
 
 

@@ -91,7 +91,7 @@ class Captioner(Decoder):
         [h_0, c_0] = W [k_1 .. k_S] + b                                          (cap-start)
 
     and without attention that is all it gets. (A tanh here would hold h_0 and c_0 within -1 .. 1;
-    it keeps the decoder without attention from learning.)
+    in chapter 5.8 the decoder without attention then hardly learns.)
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ the first three folds, and so have all models in the other three tables.
 * moved: trained on centred pictures with a margin of one pixel, tested on pictures that are moved
   by one pixel up, down, left or right; and the same models trained on moved pictures too. The
   setting is that of the table, or of two rates where the table does not have the model.
-* sizes: trained on a part of the pictures, with the setting of the table.
+* sizes: trained on a part of the pictures, with three settings again.
 
 *strips*: rows of digits of `lstm_lib.tasks.strips`, made of the parts of a fold, to be read with
 CTC; the score is the share of strips without an error. The setting is chosen with the first seed.
@@ -364,15 +364,8 @@ def digits_part(grid):
     for model in SIZES:
         accuracy = {}
         for n in settings["sizes"]:
-            runs = [
-                grid.once(
-                    f"sizes, {model}, {n}, {k}",
-                    lambda m=model, n=n, k=k: tested(
-                        m, chosen[m][k], k, smaller(parts_of(k), n, k), settings
-                    ),
-                )
-                for k in folds
-            ]
+            name = f"sizes {n}"
+            runs = [grid.best(name, model, k, smaller(parts_of(k), n, k)) for k in folds]
             accuracy[str(n)] = [share(run) for run in runs]
         rows["sizes"].append({"model": model, "accuracy": accuracy})
     return rows

@@ -12,7 +12,7 @@ with formant F and bandwidth B in Hz, and a such that the gain at F is 1. Its nu
 short one does not reach its target (coarticulation).
 
 What makes it hard: a shorter vocal tract multiplies all formants by the `scale` of the speaker, so
-that one speaker's /e/ has the formants of another one's /i/; rates differ; there is noise.
+that one speaker's /e/ has the second formant of another one's /i/; rates differ; there is noise.
 
 Labels are 1 .. 10 for `PHONES`; 0 is left free for silence in an alignment and for the blank of
 CTC.

@@ -1,6 +1,6 @@
 """Labels of real words: parts of speech and semantic roles, the tables of chapter 5.6.
 
-    python experiments/labelling.py            # about 40 minutes on one core
+    python experiments/labelling.py            # about 30 minutes on one core
     python experiments/labelling.py --quick    # seconds: two updates each, to see that it works
 
 Two data sets of `lstm_lib.datasets`, with their official parts, English web text:

@@ -37,11 +37,11 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, cap
     assert not (tmp_path / "captions").exists()
     assert [seed for _, seed in calls] == [100, 100, 0, 1, 100]
     script.main(command)
-    # Three kinds are tuned; of the other groups, five rows, none is.
-    assert len(calls) == 1 + 3 * 4 + 5 * 2
+    # Three kinds are tuned; of the other groups, four rows, none is.
+    assert len(calls) == 1 + 3 * 4 + 4 * 2
     resumed = results.load("captions", tmp_path)
     script.main(command)
-    assert len(calls) == 1 + 3 * 4 + 5 * 2
+    assert len(calls) == 1 + 3 * 4 + 4 * 2
     assert {name: stored["metrics"] for name, stored in resumed.items()} == {
         name: stored["metrics"] for name, stored in results.load("captions", tmp_path).items()
     }

@@ -15,8 +15,8 @@ grid      nine places in place of four
 data      twice the scenes and the updates
 others    Bahdanau's attention; slots that look at the places
 
-For "models" one tuning seed picks the rate of `RATES` with the most exact captions on validation
-scenes; the other groups take these rates. Three other seeds measure each model on new scenes of
+For each kind of model one tuning seed picks the rate of `RATES` with the most exact captions on
+validation scenes, in the groups "models" and "others"; the other groups take these rates. Three other seeds measure each model on new scenes of
 pairs seen in training, and on scenes with a pair that was left out.
 
 Every finished run is a file in the work folder, and a run that stands there is not made again, so
@@ -59,8 +59,8 @@ KINDS = {
     "slots": {"look": False},
     "slots that look": {"look": True},
 }
-RATE_OF = {"Bahdanau": "Luong", "slots that look": "slots"}
-"""Whose rate is taken by a kind that is not tuned."""
+TUNED = ("models", "others")
+"""Groups in which every kind of model chooses its rate."""
 
 
 def rows_of(names, **changes):
@@ -287,11 +287,9 @@ def main(argv=None):
     for group, models in tqdm(GROUPS.items()):
         rows = []
         for name in models:
-            kind = name.split(",")[0]
-            rate = rates.get(RATE_OF.get(kind, kind)) if group != "models" else None
+            rate = None if group in TUNED else rates[name.split(",")[0]]
             row = study(group, name, rate, settings, work)
-            if group == "models":
-                rates[kind] = row["rate"]
+            rates.setdefault(name, row["rate"])
             rows.append(row)
             shown = [f"{run['seen']['exact']:.3f}" for run in row["runs"]]
             print(group, name, row["rate"], *shown, flush=True)

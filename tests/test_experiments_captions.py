@@ -37,11 +37,11 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, cap
     assert not (tmp_path / "captions").exists()
     assert [seed for _, seed in calls] == [100, 100, 0, 1, 100]
     script.main(command)
-    # Three kinds are tuned; of the other groups, four rows, none is.
-    assert len(calls) == 1 + 3 * 4 + 4 * 2
+    # Five kinds are tuned; the two rows of "order" and "squashed" are not.
+    assert len(calls) == 1 + 5 * 4 + 2 * 2
     resumed = results.load("captions", tmp_path)
     script.main(command)
-    assert len(calls) == 1 + 3 * 4 + 4 * 2
+    assert len(calls) == 1 + 5 * 4 + 2 * 2
     assert {name: stored["metrics"] for name, stored in resumed.items()} == {
         name: stored["metrics"] for name, stored in results.load("captions", tmp_path).items()
     }
@@ -50,9 +50,11 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, cap
     for group, stored in resumed.items():
         assert [row["model"] for row in stored["metrics"]["rows"]] == list(groups[group])
         for row in stored["metrics"]["rows"]:
-            assert (row["tuning"] is None) == (group != "models")
-            kind = script.RATE_OF.get(row["model"], row["model"])
-            assert row["rate"] == rates[kind]
+            assert (row["tuning"] is None) == (group not in script.TUNED)
+            if group in script.TUNED:
+                assert row["rate"] == max(script.RATES, key=lambda r: row["tuning"][str(r)])
+            else:
+                assert row["rate"] == rates[row["model"]]
             for run in row["runs"]:
                 assert ("looked" in run) == (row.get("attention") is not None)
                 for part in ("seen", "held"):

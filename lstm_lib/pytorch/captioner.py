@@ -90,8 +90,8 @@ class Captioner(Decoder):
 
         [h_0, c_0] = W [k_1 .. k_S] + b                                          (cap-start)
 
-    and without attention that is all it gets. (A tanh here would hold h_0 and c_0 within -1 .. 1;
-    in chapter 5.8 the decoder without attention then hardly learns.)
+    and without attention that is all it gets. (A tanh here would hold h_0 and c_0 within -1 .. 1,
+    and a decoder without attention may then hardly learn.)
 
     Parameters
     ----------

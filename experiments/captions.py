@@ -16,8 +16,9 @@ data      twice the scenes and the updates
 others    Bahdanau's attention; slots that look at the places
 
 For each kind of model one tuning seed picks the rate of `RATES` with the most exact captions on
-validation scenes, in the groups "models" and "others"; the other groups take these rates. Three other seeds measure each model on new scenes of
-pairs seen in training, and on scenes with a pair that was left out.
+validation scenes, in the groups "models" and "others"; the other groups take these rates. Three
+other seeds measure each model on new scenes of pairs seen in training, and on scenes with a pair
+that was left out.
 
 Every finished run is a file in the work folder, and a run that stands there is not made again, so
 the script can be stopped and started. Each group becomes the result captions/GROUP of

@@ -434,3 +434,19 @@ def test_wrong_batches():
     for wrong in (VOCAB + 2, -1):
         with pytest.raises(ValueError, match="targets must be in the vocabulary, or in their"):
             model.losses(source.clamp(max=7), inputs, torch.full_like(targets, wrong))
+
+
+def test_dropout_is_on_both_embeddings_and_the_readout_in_training_only():
+    model = build(dropout=1.0, generator=torch.Generator().manual_seed(0))
+    source, inputs, _ = draw([4, 2])
+    read = {}
+    for name in ("encoder", "decoder", "readout"):
+        getattr(model, name).register_forward_pre_hook(
+            lambda module, args, name=name: read.update({name: args[0]})
+        )
+    for training in (True, False):
+        model.train(training)
+        model(source, inputs)
+        for name, values in read.items():
+            dropped = getattr(values, "data", values) == 0  # the encoder's are packed
+            assert bool(dropped.all()) == training, name

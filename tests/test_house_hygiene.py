@@ -125,6 +125,11 @@ def no_caption(nb):
 
 
 @spoils("figures_described")
+def no_plt_show(nb):
+    nb.cells[FIGURE].outputs.insert(0, new_output("execute_result", {"text/plain": "Text()"}))
+
+
+@spoils("figures_described")
 def no_figure_name(nb):
     del nb.cells[FIGURE].metadata["mystnb"]["figure"]["name"]
 

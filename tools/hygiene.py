@@ -74,7 +74,7 @@ def small_outputs(nb):
 
 
 def figures_described(nb):
-    """Every figure has an alt text, a caption and a name to link to."""
+    """Every figure has an alt text, a caption and a name to link to, and stands alone."""
     for number, cell in enumerate(code_cells(nb), 1):
         kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
         if not kinds & {"image/png", "image/svg+xml"}:
@@ -85,6 +85,9 @@ def figures_described(nb):
         for key in ("caption", "name"):
             if not mystnb.get("figure", {}).get(key):
                 yield f"code cell {number}: figure without mystnb.figure.{key}"
+        # Each output would be a figure of that name, which the build refuses.
+        if any(output.output_type == "execute_result" for output in cell.outputs):
+            yield f"code cell {number}: figure with another result: end with plt.show()"
 
 
 def setup_cell_first(nb, source):

@@ -59,7 +59,6 @@ RECURRENT = {"LSTM": (False, False), "BiLSTM": (True, False), "BiLSTM-CRF": (Tru
 REFERENCE = "BiLSTM"
 """The model that all others are compared with, fixed before anything was measured."""
 UNSCORED = ("_", "V", "C-V")
-NONE = "_"
 
 SETTINGS = {
     "seeds": [0, 1, 2],

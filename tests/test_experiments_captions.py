@@ -26,7 +26,8 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, cap
         calls.append((rate, seed))
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return real(data, rate, seed, settings)
+        net, _ = real(data, rate, seed, settings)
+        return net, rate  # as if the second rate were the better one
 
     groups = {name: script.GROUPS[name] for name in ("models", "order", "squashed", "others")}
     monkeypatch.setattr(script, "GROUPS", groups)
@@ -52,7 +53,8 @@ def test_quick_runs_and_a_stopped_run_goes_on(script, tmp_path, monkeypatch, cap
         for row in stored["metrics"]["rows"]:
             assert (row["tuning"] is None) == (group not in script.TUNED)
             if group in script.TUNED:
-                assert row["rate"] == max(script.RATES, key=lambda r: row["tuning"][str(r)])
+                assert row["tuning"] == {str(rate): rate for rate in script.RATES}
+                assert row["rate"] == max(script.RATES) != script.RATES[0]
             else:
                 assert row["rate"] == rates[row["model"]]
             for run in row["runs"]:

@@ -71,14 +71,17 @@ def test_gradcheck(cell):
 def test_dropout_has_one_mask_for_all_steps_and_none_in_evaluation():
     model = tagger(dropout=0.5, generator=torch.Generator().manual_seed(0))
     x, n = torch.ones(9, 6, D, dtype=torch.float64), torch.full((6,), 9)
-    read = []
+    read, said = [], []
     model.layer.register_forward_pre_hook(lambda module, args: read.append(args[0].data))
+    model.readout.register_forward_pre_hook(lambda module, args: said.append(args[0]))
     model(x, n)
     steps = read[0].view(9, 6, D)
     assert (steps == steps[0]).all() and set(steps.unique().tolist()) == {0.0, 2.0}
+    dropped = said[0] == 0
+    assert (dropped == dropped[0]).all() and 0 < dropped.sum() < dropped.numel()
     model.eval()
     torch.testing.assert_close(model(x, n), model(x, n), rtol=0, atol=0)
-    assert (read[-1] == 1).all()
+    assert (read[-1] == 1).all() and (said[-1] != 0).all()
 
 
 @pytest.mark.parametrize(
